@@ -64,7 +64,7 @@ _TOOLS = """\
 `mctl` reads `MCTL_SERVER`, the `host:port` of a control plane replica (default `127.0.0.1:50051`), and a variable for
 each of its options for server and user (`MCTL_CA`, `MCTL_TOKEN_FILE`, ...); see [mctl.md](mctl.md#who-you-are).
 `simulated-base` takes options (`simulated-base --help`); those that name a broker default to the variables of
-`mqtt-gateway`.
+`mqtt-gateway`, and `--token` to `HTTP_TUNNEL_TOKEN`.
 """
 
 _TESTS = """\

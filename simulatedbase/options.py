@@ -1,6 +1,7 @@
 """Options of the simulated-base program: fields of Run, Profile and Faults that say what they mean, and the broker."""
 
 import argparse
+import os
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.set_defaults(**_DEFAULTS)
+    parser.set_defaults(**_DEFAULTS, token=os.environ.get("HTTP_TUNNEL_TOKEN", ""))
     _add(parser, Run)
     _add(parser.add_argument_group("the base"), Profile)
     broker = parser.add_argument_group(

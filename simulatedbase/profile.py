@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -112,6 +112,8 @@ class Profile(BaseModel):
     """cluster of the base"""
     controller: Annotated[str, AfterValidator(_controller)] = ""
     """where heartbeats over HTTP go, for example http://127.0.0.1:7777; none are sent without it"""
+    token: Annotated[str, Field(repr=False)] = ""
+    """token for the controller, a part of the URL; better in HTTP_TUNNEL_TOKEN"""
     tunnel: Tunnel = Tunnel.HTTP
     """how the controller is reached; mqtt opens no port for commands"""
     port: Port | None = 0
@@ -164,6 +166,12 @@ class Profile(BaseModel):
     def old(self) -> bool:
         """Whether the runtime has the habits of 1.3.3."""
         return self.runtime is RuntimeVersion.V1_3_3
+
+    @property
+    def endpoint(self) -> str:
+        """URL before the names of what is posted, with the token; empty when nothing is."""
+        with_token = self.controller and self.token
+        return f"{self.controller}/t/{quote(self.token, safe='')}" if with_token else self.controller
 
     @property
     def http_interval(self) -> float:

@@ -43,7 +43,7 @@ class HttpTunnel:
         self._life = life
         self._profile = life.profile
         self._arklet = arklet
-        self._controller = urlsplit(life.profile.controller) if life.profile.controller else None
+        self._controller = urlsplit(life.profile.endpoint) if life.profile.endpoint else None
         self._failing = False
         self._bound = bind(life.profile.listen, port)
         self.port: int = self._bound.getsockname()[1]

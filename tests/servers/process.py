@@ -27,16 +27,20 @@ class ServerFailed(Exception):
 
 
 class Port:
-    """A TCP port of 127.0.0.1 that no other process gets until close.
+    """A TCP port that no other process gets until close, at any address of this machine.
 
     The socket stays bound and never listens. A server that sets SO_REUSEADDR, as they all do, can bind the port beside
-    it, stop, and bind it again; the kernel gives it to no other socket that asks for any port.
+    it, stop, and bind it again; the kernel gives it to no other socket that asks for any port. It is bound at all
+    addresses: kept at one only, another socket could get it at another address, and keep out who listens at all.
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        both = socket.has_dualstack_ipv6()
+        self._socket = socket.socket(socket.AF_INET6 if both else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", 0))
+        if both:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        self._socket.bind(("", 0))
         self.number: int = self._socket.getsockname()[1]
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Stands for kubelet, container runtime and cluster network: Pods run as processes of this machine.
 
 There is one Node for them, "worker". A Pod's container becomes a process with the command and the arguments of its
-spec, and a token of its service account. Its variables include those from ConfigMaps, Secrets and the Pod's fields.
+spec, and a token of its service account. Its variables include those from ConfigMaps, Secrets and the Pod's fields. Its
+volumes are folders of this machine, to which variables lead that name a path in them.
 What belongs to a container's network is changed to fit one machine: free ports of 127.0.0.1 instead of fixed ones; for
 a Service, a port that leads to the Pods that it selects; for a headless one, their ports. A Pod becomes Ready when
 /readyz says so, and gets SIGTERM when it is deleted.
@@ -9,6 +10,7 @@ a Service, a port that leads to the Pods that it selects; for a headless one, th
 
 import base64
 import contextlib
+import http
 import re
 import threading
 import time
@@ -18,8 +20,10 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
+from controlplane.rpc.settings import TLS_SECRET
 from modulecontroller.configuration import VARIABLES
 from tests.integration.deploy.service import Forwarder
+from tests.integration.deploy.volumes import Volumes
 from tests.programs import Programs, status
 from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import ApiError, Json
@@ -64,6 +68,7 @@ class Running:
     server: Server
     ports: Mapping[str, int]
     address: str
+    volumes: Volumes
 
     @property
     def ready(self) -> bool:
@@ -106,11 +111,11 @@ class HandKubelet:
         for service in self._services.values():
             service.close()
 
-    def running(self, program: str) -> list[Running]:
-        """Return the running Pods of a program, in the order of their start."""
+    def running(self, *programs: str) -> list[Running]:
+        """Return the running Pods of programs, in the order of their start."""
         if self.failure is not None:
             raise self.failure
-        return [each for each in list(self._pods.values()) if each.program == program and each.server.running]
+        return [each for each in list(self._pods.values()) if each.program in programs and each.server.running]
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_EVERY):
@@ -134,14 +139,16 @@ class HandKubelet:
             elif container["command"][0] in MODULES:
                 with contextlib.suppress(NotYet):
                     running = self._pods.get(meta["name"]) or self._start(pod, container)
+                    running.volumes.refresh()
                     self._write_status(pod, running)
 
     def _start(self, pod: Json, container: Json) -> Running:
         (program,) = container["command"]
         name, labels = pod["metadata"]["name"], pod["metadata"].get("labels", {})
         ports = {port["name"]: self._programs.port() for port in container["ports"]}
-        environ = self._variables(pod, container)
-        assert environ.keys() <= VARIABLES or program == "simulated-base"
+        volumes = Volumes(self._cluster, pod, self._programs.folder / name)
+        environ = _mounted(self._variables(pod, container), volumes.mount(container))
+        assert environ.keys() <= VARIABLES | {"XDG_STATE_HOME"} or program == "simulated-base"
         arguments = [self._expanded(each, environ) for each in container.get("args", [])]
         if program == "simulated-base":
             arguments += ["--listen=127.0.0.1", "--port=0"]  # the last value of an option counts
@@ -156,14 +163,19 @@ class HandKubelet:
         if program in ("controlplane", "module-controller"):
             ports.setdefault("grpc", self._programs.port())
             environ |= {"GRPC_HOST": "127.0.0.1", "GRPC_PORT": str(ports["grpc"])}
+        if program == "controlplane":
+            environ["GRPC_TLS_SECRET"] = TLS_SECRET  # which it takes by itself where it is in a Pod
         if program in ("http-gateway", "module-controller"):
             environ["HTTP_TUNNEL_ALLOWED_CIDRS"] = "127.0.0.0/8"
-        if account := pod["spec"].get("serviceAccountName"):
+        if pod["spec"].get("automountServiceAccountToken", True):
+            account = pod["spec"]["serviceAccountName"]
             environ.setdefault("NAMESPACE", NAMESPACE)  # which comes with the token
             environ["KUBECONFIG"] = str(self._cluster.service_account_kubeconfig(NAMESPACE, account))
+        environ.setdefault("XDG_STATE_HOME", str(volumes.folder))
         server = self._programs.program(name, MODULES[program], *arguments, environ=environ)
         server.start()
-        self._pods[name] = Running(name, program, labels, server, ports, f"10.244.0.{next(self._addresses)}")
+        address = f"10.244.0.{next(self._addresses)}"
+        self._pods[name] = Running(name, program, labels, server, ports, address, volumes)
         return self._pods[name]
 
     def _expanded(self, argument: str, environ: Mapping[str, str]) -> str:
@@ -196,17 +208,22 @@ class HandKubelet:
             if "fieldRef" in origin:
                 value = _field(pod, origin["fieldRef"]["fieldPath"])
             elif "secretKeyRef" in origin:
-                value = self._secret(origin["secretKeyRef"]["name"], origin["secretKeyRef"]["key"])
+                if (secret := self._secret(origin["secretKeyRef"])) is None:
+                    continue
+                value = secret
             found[variable["name"]] = value
         return found
 
-    def _secret(self, name: str, key: str) -> str:
+    def _secret(self, source: Json) -> str | None:
+        """Return what a key of a Secret has, None where it is optional and not there; raises NotYet."""
         try:
-            return base64.b64decode(self._object("secrets", name)["data"][key]).decode()
+            return base64.b64decode(self._object("secrets", source["name"])["data"][source["key"]]).decode()
         except ApiError as error:
-            if error.status == 404:
-                return ""
-            raise
+            if error.status != http.HTTPStatus.NOT_FOUND:
+                raise
+            if not source.get("optional"):
+                raise NotYet from None
+            return None
 
     def _object(self, kind: str, name: str) -> Json:
         return self._cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/{kind}/{name}")
@@ -254,6 +271,16 @@ class HandKubelet:
 def _order(pod: Json) -> int:
     program = pod["spec"]["containers"][0].get("command", [""])[0]
     return list(MODULES).index(program) if program in MODULES else len(MODULES)
+
+
+def _mounted(environ: Mapping[str, str], mounts: Mapping[str, str]) -> dict[str, str]:
+    """Return variables whose paths lead to where volumes are on this machine."""
+    found = dict(environ)
+    for name, value in environ.items():
+        for path, folder in mounts.items():
+            if value == path or value.startswith(f"{path}/"):
+                found[name] = folder + value.removeprefix(path)
+    return found
 
 
 def _field(pod: Json, path: str) -> str:

@@ -1,4 +1,4 @@
-"""Stands for kube-proxy: one address that stays, while the Pods behind it change."""
+"""Stands for kube-proxy and kubectl port-forward: one address that stays, while the Pods behind it change."""
 
 import contextlib
 import socket

@@ -48,7 +48,7 @@ class Operator:
 
     def here(self) -> Mapping[str, str]:
         """Return the addresses on this machine by the addresses of the page."""
-        return {"http://127.0.0.1:7777": f"http://127.0.0.1:{self.http.port}"}
+        return {**self.stage.here(), "http://127.0.0.1:7777": f"http://127.0.0.1:{self.http.port}"}
 
     def check_untouched(self, node: Json | None, pod: Json | None) -> None:
         """Fail if Node, Pod or module are not those of before, or the original crashed."""

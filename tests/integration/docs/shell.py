@@ -11,6 +11,11 @@ from tests.unit.docs.pages import Block
 _DIFFERS = (
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
+    (r"\d{4}-\d\d-\d\d\b", "DATE"),
+    (r"\b[0-9a-f]{64}\b", "TOKEN"),
+    (r"\bCN=gRPC CA [0-9a-f]{16}\b", "CA"),
+    (r"\b([0-9A-F]{2}:){31}[0-9A-F]{2}\b", "FINGERPRINT"),
+    (r"\S+/koupleless-module-controller/mctl\.json", "LOGINS"),
     (r"\d+\.\d+ s\b", "SECONDS"),
     (r"\b(\d+[smhd])+\b", "AGE"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),

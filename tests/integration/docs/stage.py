@@ -1,5 +1,6 @@
 """The Kubernetes cluster, broker and folder of an operator who follows the pages."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from tests.integration.deploy.broker import Shipped
 from tests.integration.deploy.kubelet import HandKubelet
+from tests.integration.deploy.service import Forwarder
 from tests.programs import Programs
 from tests.servers.bundles import OLDEST_KUBERNETES, under_test
 from tests.servers.cluster import KubeCluster, kubectl
@@ -36,25 +38,25 @@ class Stage:
     programs: Programs
     folder: Path
     broker: Shipped
+    forwarded: Forwarder
+    """Stands for kubectl port-forward: leads to the gRPC port of a Pod that runs at that moment."""
 
     def environ(self) -> Mapping[str, str]:
-        """Return the environment of commands: kubectl is the admin's, mctl goes where a port would be forwarded."""
+        """Return the environment of commands: kubectl is the admin's; mctl finds nothing of this machine."""
         path = [str(kubectl().parent), str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]
         environ = {**os.environ, "PATH": os.pathsep.join(path), "KUBECONFIG": str(self.cluster.kubeconfig())}
         environ |= {"KUBECACHEDIR": str(self.folder.parent / "kubectl"), "KUBERC": "off"}  # nothing of the user's
-        for program in ("module-controller", "controlplane"):
-            for running in self.kubelet.running(program):
-                environ["MCTL_SERVER"] = f"127.0.0.1:{running.ports['grpc']}"
-        return environ
+        home = self.folder.parent / "operator"
+        return environ | {"XDG_CONFIG_HOME": str(home / "config"), "XDG_STATE_HOME": str(home / "state")}
+
+    def here(self) -> Mapping[str, str]:
+        """Return the replacements for texts of the pages, for this machine and the Kubernetes under test."""
+        forwarded = {"127.0.0.1:50051": f"127.0.0.1:{self.forwarded.port}"}
+        return forwarded | (ON_THE_OLDEST if under_test()[1] is OLDEST_KUBERNETES else {})
 
 
 ON_THE_OLDEST = {"  - ../deploy/sharded\n": "  - ../deploy/sharded-1.20\n"}
 """What the page says to type instead on the oldest Kubernetes."""
-
-
-def typed_here() -> Mapping[str, str]:
-    """Return the replacements for texts of the pages, for the Kubernetes under test."""
-    return ON_THE_OLDEST if under_test()[1] is OLDEST_KUBERNETES else {}
 
 
 def fit_to_the_oldest(folder: Path) -> None:
@@ -84,4 +86,8 @@ def stage(folder: Path) -> Iterator[Stage]:
             "REPORT_HOOKS": {"REPORT_HOOKS": f"http://127.0.0.1:{programs.port()}/robot"},
         }
         with HandKubelet(cluster, programs, stand_ins) as kubelet:
-            yield Stage(cluster, kubelet, programs, typed, broker)
+            forwarded = Forwarder(
+                lambda: [each.ports["grpc"] for each in kubelet.running("module-controller", "controlplane")]
+            )
+            with contextlib.closing(forwarded):
+                yield Stage(cluster, kubelet, programs, typed, broker, forwarded)

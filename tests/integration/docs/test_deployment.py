@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.docs.shell import check
-from tests.integration.docs.stage import Stage, blocks_of, stage, typed_here
+from tests.integration.docs.stage import Stage, blocks_of, stage
 from tests.servers.fetch import Unavailable
 from tests.servers.fixtures import not_run
 from tests.unit.docs.pages import Block
@@ -32,7 +32,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.mark.parametrize("block", blocks_of("deployment.md"), ids=lambda block: block.name)
 def test_a_block_does_what_it_shows(operator: Stage, block: Block) -> None:
-    check(block, operator.environ(), operator.folder, within=WITHIN, here=typed_here())
+    check(block, operator.environ(), operator.folder, within=WITHIN, here=operator.here())
     if "delete namespace" not in block.text:
         refused = [event for event in operator.cluster.audited() if event["responseStatus"]["code"] == FORBIDDEN]
         assert not refused, "the shipped roles give too little"

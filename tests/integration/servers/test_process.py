@@ -38,6 +38,25 @@ def test_a_kept_port_can_be_bound_again_and_again() -> None:
         assert not accepts(port.number)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", "::1"])
+def test_a_kept_port_is_given_to_nobody_at_another_address(address: str) -> None:
+    # A program that listens at all addresses could not have it then.
+    if ":" in address and not socket.has_dualstack_ipv6():
+        pytest.skip("servers: this machine has no IPv6")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.closing(Port()) as port, socket.socket(family) as other, pytest.raises(OSError, match="in use"):
+        other.bind((address, port.number))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_a_kept_port_can_be_bound_at_every_address(address: str) -> None:
+    if ":" in address and not socket.has_dualstack_ipv6():
+        pytest.skip("servers: this machine has no IPv6")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.closing(Port()) as port, socket.create_server((address, port.number), family=family):
+        assert accepts(port.number) is (family is socket.AF_INET)
+
+
 def test_stop_ends_what_the_program_started(tmp_path: Path) -> None:
     script = "sleep 300 & echo $!; trap '' TERM; wait; sleep 300"
     with Server("stubborn", ["sh", "-c", script], tmp_path / "log") as server:

@@ -47,6 +47,15 @@ async def test_first_heartbeat_at_once_as_java_sends_it() -> None:
     assert (report.base_id, heartbeat.name, heartbeat.version, heartbeat.cluster_name) == ("b", "shop", "2.0", "blue")
 
 
+async def test_a_token_is_in_the_path_of_heartbeats() -> None:
+    async with controller() as receiver:
+        base = reporting(receiver, token="of-all")
+        await base.start()
+        head = await receiver.next()
+        await base.stop()
+    assert head.startswith(b"POST /t/of-all/heartbeat HTTP/1.1\r\n")
+
+
 async def test_heartbeats_keep_their_rate_over_failures_and_muting() -> None:
     async with controller() as receiver:
         receiver.answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"

@@ -48,6 +48,17 @@ def test_fail_install_without_a_name_means_all() -> None:
     assert hit(parse("--fail-install").faults().fail_install, "any", "1")
 
 
+def test_the_token_is_a_part_of_the_url_and_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HTTP_TUNNEL_TOKEN", raising=False)
+    assert profile("--controller http://c:7777/").endpoint == "http://c:7777"
+    monkeypatch.setenv("HTTP_TUNNEL_TOKEN", "a/b")
+    made = profile("--controller http://c:7777/")
+    assert made.endpoint == "http://c:7777/t/a%2Fb"
+    assert "a/b" not in repr(made)
+    assert profile("--controller http://c:7777 --token other").endpoint == "http://c:7777/t/other"
+    assert profile("").endpoint == ""
+
+
 def test_options_set_the_behaviour() -> None:
     made = profile("--multi-version switch --metaspace-max -1 --controller http://127.0.0.1:7777/ --ip 10.0.0.7")
     assert made.multi_version is MultiVersion.SWITCH
