@@ -85,8 +85,8 @@ async def test_a_stopped_process_is_replaced_and_its_state_is_logged(tmp_path: P
 
 
 async def test_a_process_that_never_answers_ends_the_whole(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="silent did not answer within 2 s of its start"):
-        async with child(tmp_path, "silent", Patience(start=2.0, silence=1.0, answer=0.25, stop_silent=0.5)):
+    with pytest.raises(StartError, match="silent did not answer within 5 s of its start"):
+        async with child(tmp_path, "silent", Patience(start=5.0, silence=1.0, answer=0.25, stop_silent=0.5)):
             raise AssertionError("it never answers")
     (pid,) = processes(tmp_path)
     assert not alive(pid)
