@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from modulecontroller.configuration import Configuration
-from modulecontroller.doctor import broker, cluster, machine, others
+from modulecontroller.doctor import broker, cluster, machine, openports, others
 from modulecontroller.doctor.findings import Check, Finding, Level, Skip, error, skipped
 from service.masking import masked
 
@@ -19,7 +19,7 @@ CHECKS: Mapping[str, Check] = {
     "CLIENT_ID": machine.identity,
     "files": machine.files,
     "ports": machine.ports,
-    "report intake": machine.report_intake,
+    "open ports": openports.open_ports,
     "control plane": others.control_planes,
     "API server": cluster.api_server,
     "permissions": cluster.permissions,

@@ -9,15 +9,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from controlplane.settings import ClusterKind, ControlPlaneSettings
-from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from mctl.text import some
 from modulecontroller.configuration import SUPERVISOR, Configuration
-from modulecontroller.doctor.findings import Finding, Skip, error, need, ok, warning
-from modulecontroller.settings import PROGRAM_NAMES, SupervisorSettings
+from modulecontroller.doctor.findings import Finding, error, need, ok, warning
+from modulecontroller.doctor.openports import Port, listening
+from modulecontroller.settings import PROGRAM_NAMES
 from service import listeners
 from service.listening import cause_of, open_sockets
 
@@ -104,20 +103,9 @@ def _last_end(ca_path: str) -> float:
     return max((ssl.cert_time_to_seconds(str(end)) for end in ends), default=float("inf"))
 
 
-class Port(NamedTuple):
-    """A port that a program listens on, and where, as in its settings."""
-
-    variable: str
-    number: int
-    host: str
-
-    def __str__(self) -> str:
-        return f"{self.variable}={self.number}"
-
-
 async def ports(configuration: Configuration) -> AsyncIterator[Finding]:
     """Yield which ports cannot be had and why: they must be free, each wanted once."""
-    wanted = [*wanted_ports(configuration)]
+    wanted = [*listening(configuration)]
     free: dict[str, None] = {}
     for port in wanted:
         others = {other.variable for other in wanted if other.number == port.number} - {port.variable}
@@ -136,36 +124,6 @@ async def ports(configuration: Configuration) -> AsyncIterator[Finding]:
                 one.close()
     if free:
         yield ok(f"free: {', '.join(free)}")
-
-
-async def report_intake(configuration: Configuration) -> AsyncIterator[Finding]:
-    """Yield who may report at /log. That it is not served at all is a wrong setting."""
-    control_plane = need(configuration, ControlPlaneSettings)
-    if control_plane.report_host is None:
-        raise Skip("/log is not served: see settings")
-    if control_plane.report_token.get_secret_value():
-        yield ok("/log takes the reports of those who have REPORT_TOKEN")
-    else:
-        yield ok("/log takes reports from this machine alone, since REPORT_TOKEN is not set")
-
-
-def wanted_ports(configuration: Configuration) -> Iterator[Port]:
-    """Yield the ports that the programs listen on; under module-controller children have no status ports."""
-    control_plane = configuration.of(ControlPlaneSettings)
-    http = configuration.of(HttpGatewaySettings)
-    if control_plane is not None:
-        yield Port("GRPC_PORT", control_plane.grpc_port, control_plane.grpc_host)
-        if control_plane.report_host is not None:
-            yield Port("REPORT_PORT", control_plane.report_port, control_plane.report_host)
-        if control_plane.kubelet_proxy_enabled:
-            yield Port("KUBELET_PROXY_PORT", control_plane.kubelet_proxy_port, control_plane.status_host)
-    if http is not None:
-        yield Port("HTTP_TUNNEL_LISTEN_PORT", http.listen_port, http.listen_host)
-    supervisor = configuration.of(SupervisorSettings)
-    alone = [each for each in (control_plane, http, configuration.of(MqttGatewaySettings)) if each is not None]
-    for each in [supervisor] if supervisor is not None else [each for each in alone if not each.status_socket]:
-        yield Port("HEALTH_PORT", each.health_port, each.status_host)
-        yield Port("METRICS_PORT", each.metrics_port, each.status_host)
 
 
 def _taken(port: Port, failed: OSError) -> Finding:

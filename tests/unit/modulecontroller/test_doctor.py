@@ -19,7 +19,7 @@ from controlplane.settings import ControlPlaneSettings
 from kubeaccess.access import Access
 from mctl.text import some
 from modulecontroller.configuration import Configuration, survey
-from modulecontroller.doctor import cluster, machine
+from modulecontroller.doctor import cluster, machine, openports
 from modulecontroller.doctor.cluster import needed
 from modulecontroller.doctor.examine import CHECKS, as_json, as_text, examine, exit_code
 from modulecontroller.doctor.findings import Check, Finding, Level, error, ok, skipped, warning
@@ -176,7 +176,7 @@ class TestFiles:
 class TestPorts:
     def test_module_controller_needs_those_of_its_programs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENABLE_HTTP_TUNNEL", "true")
-        wanted = [(port.variable, port.number) for port in machine.wanted_ports(survey())]
+        wanted = [(port.variable, port.number) for port in openports.listening(survey())]
         assert wanted == [
             ("GRPC_PORT", 50051),
             ("REPORT_PORT", 8080),
@@ -186,7 +186,7 @@ class TestPorts:
         ]
 
     def test_a_gateway_alone_needs_three(self) -> None:
-        wanted = [(port.variable, port.number) for port in machine.wanted_ports(survey(["http-gateway"]))]
+        wanted = [(port.variable, port.number) for port in openports.listening(survey(["http-gateway"]))]
         assert wanted == [("HTTP_TUNNEL_LISTEN_PORT", 7777), ("HEALTH_PORT", 8082), ("METRICS_PORT", 9091)]
 
     async def test_a_port_with_several_uses_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
