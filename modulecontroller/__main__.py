@@ -9,9 +9,9 @@ from pathlib import Path
 
 import structlog
 
-from modulecontroller.configuration import SUPERVISOR, VARIABLES, as_json, as_text, misspelt_elsewhere, survey
+from modulecontroller.configuration import VARIABLES, as_json, as_text, misspelt_elsewhere, survey
 from modulecontroller.quickstart import chosen, default_data_dir, example, free_ports, quickstart, smoke
-from modulecontroller.settings import PROGRAM_NAMES, QuickstartSettings, SupervisorSettings
+from modulecontroller.settings import PROGRAM_NAMES, SUPERVISOR, QuickstartSettings, SupervisorSettings
 from modulecontroller.supervisor import Supervisor, programs
 from service import logs, output, process
 from service.settings import EXIT_USAGE, describe, load

@@ -13,12 +13,10 @@ from typing import Any, TypeVar
 from controlplane.settings import ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings
 from gateways.mqtt.settings import MqttGatewaySettings
-from modulecontroller.settings import QuickstartSettings, SupervisorSettings
+from modulecontroller.settings import SUPERVISOR, QuickstartSettings, SupervisorSettings
 from modulecontroller.supervisor import check, programs
 from service.process import StartError
 from service.settings import ConfigurationError, Settings, Variable, effective, misspelt, names, read
-
-SUPERVISOR = "module-controller"
 
 PROGRAMS: Mapping[str, type[Settings]] = {
     SUPERVISOR: SupervisorSettings,

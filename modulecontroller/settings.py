@@ -9,6 +9,7 @@ from service.listening import ALL_ADDRESSES, Host, Port
 from service.logs import LogFormat, LogLevel
 from service.settings import Settings
 
+SUPERVISOR = "module-controller"
 PROGRAM_NAMES = ("controlplane", "http-gateway", "mqtt-gateway")
 """The programs that module-controller runs, which can be started by themselves as well."""
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from modulecontroller.children import CAUSES, Child, Patience, Program
-from modulecontroller.settings import SupervisorSettings
+from modulecontroller.settings import SUPERVISOR, SupervisorSettings
 from service import localtokens
 from service.listening import host_port, is_loopback, local_host
 from service.process import StartError
@@ -168,16 +168,19 @@ class Supervisor:
 
 
 async def merged(children: Sequence[Child]) -> bytes:
-    """Return what the children say now in the text format of Prometheus; one that does not answer has no metrics."""
+    """Return our metrics, and what the children say now, in the text format of Prometheus.
+
+    A child that does not answer has none.
+    """
     answers = await asyncio.gather(*(child.ask("/metrics") for child in children))
+    answered = zip((child.program.name for child in children), answers, strict=True)
+    texts = {name: answer[1] for name, answer in answered if answer is not None and answer[0] == 200}
     families: dict[str, Metric] = {}
-    for child, answer in zip(children, answers, strict=True):
-        if answer is None or answer[0] != 200:
-            continue
-        for family in text_string_to_metric_families(answer[1]):
+    for program, text in {SUPERVISOR: generate_latest().decode(), **texts}.items():
+        for family in text_string_to_metric_families(text):
             metric = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
             for sample in family.samples:
-                metric.samples.append(sample._replace(labels={**sample.labels, "program": child.program.name}))
+                metric.samples.append(sample._replace(labels={**sample.labels, "program": program}))
     names = ("program", "cause")
     restarts = CounterMetricFamily("koupleless_child_restarts_total", "Restarts of child processes", labels=names)
     for child in children:

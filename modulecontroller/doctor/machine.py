@@ -13,10 +13,10 @@ from pathlib import Path
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.mqtt.settings import MqttGatewaySettings
 from mctl.text import some
-from modulecontroller.configuration import SUPERVISOR, Configuration
+from modulecontroller.configuration import Configuration
 from modulecontroller.doctor.findings import Finding, error, need, ok, warning
 from modulecontroller.doctor.openports import Port, listening
-from modulecontroller.settings import PROGRAM_NAMES
+from modulecontroller.settings import PROGRAM_NAMES, SUPERVISOR
 from service import listeners
 from service.listening import cause_of, open_sockets
 

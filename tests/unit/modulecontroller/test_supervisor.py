@@ -1,6 +1,7 @@
 """The supervisor runs the programs that its settings need, and merges their answers."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from modulecontroller.children import ASK_EVERY_AT_START, PATIENCE, Child, Progr
 from modulecontroller.settings import SupervisorSettings
 from modulecontroller.supervisor import Supervisor, check, merged, programs
 from service.process import StartError
+from service.webserver import REFUSED
 
 
 def settings(**values: Any) -> SupervisorSettings:
@@ -113,3 +115,8 @@ async def test_merged_metrics_name_their_program() -> None:
     assert 'koupleless_child_restarts_total{cause="ended",program="b"} 3.0' in metrics
     assert 'koupleless_child_restarts_total{cause="silent",program="c"} 0.0' in metrics
     assert metrics.count("# TYPE reports_total counter") == 1
+    # Our own are among them: what our ports refuse, above all.
+    REFUSED.labels("health", "method").inc(0)
+    assert re.search(
+        r'koupleless_listener_refused_total\{.*program="module-controller".*\}', (await merged([])).decode()
+    )
