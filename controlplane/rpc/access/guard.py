@@ -127,6 +127,13 @@ class Guard(aio.ServerInterceptor):
         if held is not None:
             log.warning("call refused", peer=peer, call=method, reason=reason, text=text, more=held)
 
+    def failed(self, method: str) -> None:
+        """Count a defect of ours, and log the exception that is being handled: of one call one trace a minute."""
+        REFUSED.labels("defect").inc()
+        held = self._lines.admit(f"defect {method}", time.monotonic())
+        if held is not None:
+            log.exception("a call failed through a defect", call=method, more=held)
+
 
 @dataclass(frozen=True, slots=True)
 class _Guarded:
@@ -144,8 +151,11 @@ class _Guarded:
             await self._answer(requests, context)
         except aio.AbortError:
             raise
+        except NotImplementedError:
+            # How generated code answers calls that its servicer does not have.
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{self.method} is not served here")
         except Exception:
-            log.exception("a call failed through a defect", call=self.method)
+            self.guard.failed(self.method)
             await context.abort(grpc.StatusCode.INTERNAL, "the control plane has a defect: its log has the cause")
 
     async def _answer(self, requests: AsyncIterator[Any], context: Context) -> None:

@@ -19,6 +19,7 @@ from koupleless.replica.v1.replica_pb2_grpc import ReplicaServiceStub
 from koupleless.tunnel.v1 import tunnel_pb2
 from koupleless.tunnel.v1.tunnel_pb2_grpc import TunnelServiceStub
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from controlplane.domain.access import Role
 from controlplane.rpc.access import guard as module
@@ -237,3 +238,23 @@ async def test_an_unknown_method_does_not_exist() -> None:
         with pytest.raises(aio.AioRpcError) as error:
             await raw(b"", metadata=bearer("ann"), timeout=10)
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_call_that_is_not_served_is_no_defect() -> None:
+    async with serving() as scene:
+        before = refused("defect")
+        with pytest.raises(aio.AioRpcError) as error:
+            await ModuleControllerServiceStub(scene.channel()).GetVNode(pb.GetVNodeRequest(), metadata=bearer("ann"))
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert refused("defect") == before
+
+
+async def test_a_defect_is_counted_and_its_trace_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as scene:
+        before = refused("defect")
+        monkeypatch.setattr(scene.servicer, "callers", None)
+        with capture_logs() as logged:
+            for _ in range(20):
+                assert await call(scene.channel(), "list", bearer("ann")) == "INTERNAL"
+        assert refused("defect") == before + 20
+        assert [each["event"] for each in logged] == ["a call failed through a defect"]
