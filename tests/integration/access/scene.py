@@ -4,19 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc as pb_grpc
-from koupleless.replica.v1 import replica_pb2 as rpb
-from koupleless.replica.v1 import replica_pb2_grpc
-from koupleless.tunnel.v1 import tunnel_pb2_grpc
 
 from controlplane.access.authenticator import Authenticator
-from controlplane.access.localtokens import LocalTokens
 from controlplane.access.refusals import Unauthenticated
 from controlplane.access.reviews import Reviewer
 from controlplane.domain.access import Access, Caller
@@ -25,13 +20,9 @@ from controlplane.rpc.access.places import Places
 from controlplane.rpc.access.rules import LARGE
 
 AUDIENCE = "ours"
-GATEWAY = Caller("system:serviceaccount:n:http-gateway")
-REPLICA = Caller("system:serviceaccount:n:module-controller")
 TOKENS = {
     ("ann", ""): Caller("ann"),
     ("ben", ""): Caller("ben"),
-    ("gateway", AUDIENCE): GATEWAY,
-    ("replica", AUDIENCE): REPLICA,
     ("meant-for-others", "others"): Caller("eve"),
 }
 """Who holds which token, by token and audience."""
@@ -54,12 +45,8 @@ class Reviews:
         return caller.user == "ann"
 
 
-class Servicer(
-    pb_grpc.ModuleControllerServiceServicer,
-    tunnel_pb2_grpc.TunnelServiceServicer,
-    replica_pb2_grpc.ReplicaServiceServicer,
-):
-    """Answers one call of each kind, and notes who called."""
+class Servicer(pb_grpc.ModuleControllerServiceServicer):
+    """Answers calls of tools, and notes who called."""
 
     def __init__(self) -> None:
         self.callers: list[str] = []
@@ -81,16 +68,6 @@ class Servicer(
         while True:
             yield pb.WatchVNodesResponse()
             await asyncio.sleep(0.05)
-
-    async def Connect(self, _requests: Any, context: Any) -> None:  # type: ignore[override]
-        self.callers.append(CALLER.get().user)
-        await context.read()
-
-    async def Follow(self, requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
-        self.callers.append(CALLER.get().user)
-        async for _ in requests:
-            yield rpb.FollowResponse()
-            return
 
 
 @dataclass
@@ -120,22 +97,15 @@ class Scene:
 @asynccontextmanager
 async def serving(
     *,
-    tokens: Path | None = None,
     places: Places | None = None,
     listen: Callable[[aio.Server], int] = lambda server: server.add_insecure_port("127.0.0.1:0"),
 ) -> AsyncIterator[Scene]:
-    """Serve; tokens is a file of this machine's tokens."""
-    local = LocalTokens(tokens) if tokens is not None else None
-    if local is not None:
-        await local.start()
+    """Serve behind a guard."""
     reviews, servicer = Reviews(), Servicer()  # type: ignore[abstract]
     reviewer: Reviewer = reviews  # type: ignore[assignment]
-    circle = Circle(AUDIENCE, "n", frozenset({GATEWAY.user}), frozenset({REPLICA.user}))
-    guard = Guard(Authenticator(local, reviewer), circle, places or Places())
+    guard = Guard(Authenticator(None, reviewer), Circle(AUDIENCE, "n"), places or Places())
     server = aio.server(interceptors=[guard], options=[("grpc.max_receive_message_length", LARGE)])
     pb_grpc.add_ModuleControllerServiceServicer_to_server(servicer, server)
-    tunnel_pb2_grpc.add_TunnelServiceServicer_to_server(servicer, server)
-    replica_pb2_grpc.add_ReplicaServiceServicer_to_server(servicer, server)
     scene = Scene(servicer, reviews, guard, listen(server))
     await server.start()
     try:

@@ -1,7 +1,6 @@
 """TLS: a server certificate that changes under open streams, and callers that are known by a client certificate."""
 
 import grpc
-import pytest
 import trustme
 from grpc import aio
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -57,37 +56,6 @@ async def test_a_new_certificate_is_shown_and_streams_go_on() -> None:
         assert await status(scene, old) is grpc.StatusCode.UNAVAILABLE
         for _ in range(3):
             assert isinstance(await watch.read(), pb.WatchVNodesResponse)
-
-
-async def test_plaintext_and_a_foreign_ca_do_not_connect() -> None:
-    certificates = Certificates()
-    async with serving(listen=certificates.listen) as scene:
-        assert await status(scene, None) is grpc.StatusCode.UNAVAILABLE
-        foreign = grpc.ssl_channel_credentials(trustme.CA().cert_pem.bytes())
-        assert await status(scene, foreign) is grpc.StatusCode.UNAVAILABLE
-        assert await status(scene, certificates.client(), token=False) is grpc.StatusCode.UNAUTHENTICATED
-        assert not scene.servicer.callers
-
-
-@pytest.mark.parametrize(
-    ("user", "expected"),
-    [
-        ("", grpc.StatusCode.UNAVAILABLE),
-        ("ann", grpc.StatusCode.OK),
-        ("ben", grpc.StatusCode.PERMISSION_DENIED),
-    ],
-)
-async def test_a_client_certificate_is_enough_at_its_port(user: str, expected: grpc.StatusCode) -> None:
-    certificates = Certificates()
-    async with serving(listen=lambda server: certificates.listen(server, ask=True)) as scene:
-        assert await status(scene, certificates.client(user), token=False) is expected
-
-
-async def test_a_certificate_of_another_ca_is_refused_also_with_a_token() -> None:
-    certificates = Certificates()
-    async with serving(listen=lambda server: certificates.listen(server, ask=True)) as scene:
-        shown = certificates.client("ann", trustme.CA())
-        assert await status(scene, shown) is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_who_shows_a_certificate_is_who_it_says_whatever_the_token() -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from modulecontroller.configuration import VARIABLES, survey
 from modulecontroller.doctor.examine import CHECKS, examine
@@ -69,29 +68,12 @@ def reader(stage: Stage, request: pytest.FixtureRequest) -> Iterator[str]:
     stage.kube.api.delete(f"{RBAC}/clusterroles/test-{name}")
 
 
-def test_an_anonymous_client_reads_nothing(stage: Stage) -> None:
-    anonymous = stage.metric('koupleless_listener_refused_total{listener="kubelet",reason="anonymous"}')
-    assert get(stage)[0] == 401
-    assert get(stage, "/healthz")[0] == 401
-    assert get(stage, token="no.such.token")[0] == 401
-    assert stage.metric('koupleless_listener_refused_total{listener="kubelet",reason="anonymous"}') == anonymous + 2
-
-
 def test_a_user_who_may_get_either_subresource_reads(stage: Stage, reader: str) -> None:
     eventually(lambda: get(stage, token=reader)[0] == 200, within=20, what="the log")
     assert get(stage, token=reader)[1].startswith("one\ntwo\nthree\n")
     assert get(stage, f"/containerLogs/{MODULES}/none/none", token=reader)[0] == 404
     assert get(stage, f"/containerLogs/{LOG}", token=reader)[0] == 404, "the base's own Pod is none of ours"
     assert get(stage, f"/containerLogs/{BASES}/none/base", token=reader)[0] == 404
-
-
-def test_a_known_user_without_rights_reads_nothing(stage: Stage) -> None:
-    status, text = get(stage, token=token_of(stage, "nobody"))
-    assert status == 403
-    assert f"system:serviceaccount:{MODULES}:nobody may not get nodes/proxy or nodes/log" in text
-    with_certificate = trusting(stage)
-    with_certificate.load_cert_chain(*stage.kube.pki.files("somebody"))
-    assert get(stage, tls=with_certificate)[0] == 403
 
 
 def test_a_certificate_is_enough_for_who_has_the_rights(stage: Stage) -> None:
@@ -118,25 +100,6 @@ def test_an_impossible_query_is_refused_in_the_words_of_the_api_server(stage: St
     status, text = get(stage, f"{PATH}?{query}", tls=tls)
     assert status == 400
     assert re.search(r"the log of Pod bases/shop-0, container base: .*(is invalid|parsing)", text)
-
-
-def test_a_certificate_of_another_ca_does_not_get_in(stage: Stage) -> None:
-    tls = trusting(stage)
-    trustme.CA().issue_cert(
-        "client.test", common_name="kube-apiserver", organization_name="system:masters"
-    ).configure_cert(tls)
-    metric = 'koupleless_listener_refused_total{listener="kubelet",reason="foreign_certificate"}'
-    before = stage.metric(metric)
-    with pytest.raises((OSError, http.client.HTTPException)):
-        get(stage, tls=tls)
-    eventually(
-        lambda: (
-            stage.metric('koupleless_listener_refused_total{listener="kubelet",reason="foreign_certificate"}')
-            == before + 1
-        ),
-        within=5,
-        what="it is counted",
-    )
 
 
 def second_replica(

@@ -126,6 +126,12 @@ _MATRIX: Mapping[str, Mapping[str, Ends]] = {
         "local viewer": NOT_ALLOWED,
         "local operator": ("NOT_FOUND", ""),
     },
+    # Of an object that is of no kind: operators change some kinds only.
+    "ApplyManifest on one machine": {
+        "local viewer": NOT_ALLOWED,
+        "local operator": NOT_ALLOWED,
+        "local admin": ("INVALID_ARGUMENT", ""),
+    },
     "Connect on one machine": {
         **_LOCAL,
         "local viewer": NOT_THEIRS,
