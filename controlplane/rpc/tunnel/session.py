@@ -16,6 +16,7 @@ from grpc import aio
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from koupleless.tunnel.v1 import tunnel_pb2_grpc
 
+from controlplane.access.refusals import Forbidden
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.metrics import REFUSED_REPORTS
@@ -27,7 +28,7 @@ from controlplane.domain.facts import GatewayInfo, Order, TunnelState, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import Replica
 from controlplane.domain.workloads.baselines import Baseline
-from controlplane.rpc.access.guard import CALLER, REFUSED
+from controlplane.rpc.access.guard import CALLER
 from controlplane.rpc.tunnel import decoding, encoding
 from controlplane.rpc.tunnel.decoding import Unreadable
 from service.limits import LogLimit
@@ -167,14 +168,15 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         """Serve one gateway until its stream ends."""
         session = Session(await self._hello(context), CALLER.get())
         info = session.info
-        await self._must_be_itself(session, context)
+        self._must_be_itself(session)
         bound = log.bind(gateway=info.gateway_id, instance=info.instance)
         self._replace(info)
         self._sessions[info.gateway_id] = session
-        self._gateways.connected(session)
-        bound.info("gateway connected", tunnel=info.tunnel.value, version=info.version)
         replaced = False
         try:
+            await self._welcome(context)
+            self._gateways.connected(session)
+            bound.info("gateway connected", tunnel=info.tunnel.value, version=info.version)
             async with asyncio.TaskGroup() as group:
                 group.create_task(session.write(context), name=f"session-write-{info.gateway_id}")
                 group.create_task(self._read(session, context), name=f"session-read-{info.gateway_id}")
@@ -213,6 +215,9 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"the gateway serves ENV={env}, this control plane ENV={self._policy.env}: set them alike",
             )
+        return info
+
+    async def _welcome(self, context: Context) -> None:
         await context.write(
             pb.ConnectResponse(
                 welcome=pb.Welcome(
@@ -222,10 +227,12 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 )
             )
         )
-        return info
 
-    async def _must_be_itself(self, session: Session, context: Context) -> None:
-        """End the call of a gateway that says it is another one: a Pod is itself, and nobody takes over a session."""
+    def _must_be_itself(self, session: Session) -> None:
+        """Refuse a gateway that says it is another one: a Pod is itself, and nobody takes over a session.
+
+        Raises Forbidden.
+        """
         name, caller = session.info.gateway_id, session.caller
         old = self._sessions.get(name)
         why = ""
@@ -234,9 +241,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         elif old is not None and (old.caller.user, old.caller.pod) != (caller.user, caller.pod):
             why = "another user has a session of this gateway"
         if why:
-            REFUSED.labels("gateway_id").inc()
-            log.warning("gateway refused", gateway=name, user=caller.user, cause=why)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"gateway {name!r}: {why}")
+            raise Forbidden("gateway_id", f"{caller.user} is not the gateway {name!r}: {why}")
 
     def _replace(self, info: GatewayInfo) -> None:
         """A gateway that connects again has lost its old stream, whatever this side still thinks of it."""

@@ -81,6 +81,8 @@ _MATRIX: Mapping[str, Mapping[str, Ends]] = {
         "operator": (UNKNOWN, "token"),
         "stranger, our audience": NOT_THEIRS,
         "replica": NOT_THEIRS,
+        # A Pod's token is for the gateway of that name.
+        "gateway of a Pod": (DENIED, "gateway_id"),
         "gateway": SERVED,
     },
     "Follow": {

@@ -79,6 +79,19 @@ class Issuer:
         self.kube.api.delete(f"{secrets}/{made['name']}")
         return token
 
+    def of_pod(self, account: str, audience: str) -> str:
+        """Return a token that is bound to a Pod of that account, as the kubelet asks for one for a projected volume."""
+        pods = f"/api/v1/namespaces/{SYSTEM}/pods"
+        # As restricted as the namespace asks for, and never placed: there is no such Node.
+        restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True}
+        container = {"name": "c", "image": "i", "securityContext": restricted}
+        security = {"seccompProfile": {"type": "RuntimeDefault"}}
+        spec: Json = {"serviceAccountName": account, "nodeName": "none", "securityContext": security}
+        spec["containers"] = [container]
+        made = self.kube.api.create(pods, {"metadata": {"generateName": "matrix-"}, "spec": spec})["metadata"]
+        bound_to = {"apiVersion": "v1", "kind": "Pod", "name": made["name"], "uid": made["uid"]}
+        return self.grant(account, audience, bound_to=bound_to)
+
     def signed(self, token: str, *, ended: float = -HOUR) -> str:
         """Return a token with the claims of a granted one that ended some seconds ago, signed by the cluster's key.
 
@@ -133,6 +146,7 @@ def credentials(kube: KubeCluster) -> dict[str, str]:
         "operator": operator,
         "log reader": granted("log-reader"),
         "gateway": issuer.grant("http-gateway", AUDIENCE),
+        "gateway of a Pod": issuer.of_pod("http-gateway", AUDIENCE),
         "gateway, API server's audience": granted("http-gateway"),
         "stranger, our audience": issuer.grant("stranger", AUDIENCE),
         "replica": issuer.grant("module-controller", AUDIENCE),
