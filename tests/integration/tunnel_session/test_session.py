@@ -1,9 +1,7 @@
 """A control plane handles the sessions of gateways: handshake, acknowledgements, refusals, replacement, loss."""
 
-import queue
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import grpc
 import pytest
@@ -12,6 +10,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as tooling
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc as tooling_grpc
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
+from tests.integration.tunnel_session.stream import Stream
 from tests.programs import ControlPlane, Programs, ask, eventually
 
 
@@ -20,51 +19,6 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     folder: Path = tmp_path_factory.mktemp("tunnel-session")
     with Programs(folder) as programs:
         yield ControlPlane(programs, CLUSTER="embedded", EMBEDDED_DB=str(folder / "cluster.db")).start()
-
-
-class Stream:
-    """One hand-made session."""
-
-    def __init__(self, server: ControlPlane, *first: pb.ConnectRequest) -> None:
-        self._channel = server.channel("gateway")
-        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        for message in first:
-            self.send(message)
-        connect: grpc.StreamStreamMultiCallable[bytes, pb.ConnectResponse] = self._channel.stream_stream(
-            "/koupleless.tunnel.v1.TunnelService/Connect", response_deserializer=pb.ConnectResponse.FromString
-        )
-        self._call = connect(iter(self._outgoing.get, None), timeout=60)
-
-    def send(self, message: pb.ConnectRequest | bytes) -> None:
-        """Send a message, or bytes that are none."""
-        self._outgoing.put(message if isinstance(message, bytes) else message.SerializeToString())
-
-    def next(self, kind: str) -> pb.ConnectResponse:
-        """Return the next message of a kind, passing over others."""
-        for message in self._call:
-            if message.WhichOneof("message") == kind:
-                return message
-        raise AssertionError(f"the stream ended without {kind}")
-
-    def status(self) -> tuple[grpc.StatusCode, str]:
-        """Return how the stream ended."""
-        try:
-            for _ in self._call:
-                pass
-        except grpc.RpcError:
-            pass
-        return self._call.code(), self._call.details() or ""
-
-    def end(self) -> None:
-        self._outgoing.put(None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._outgoing.put(None)
-        self._call.cancel()
-        self._channel.close()
 
 
 HERE = pb.Address(ip="127.0.0.1", port=1238)
@@ -121,14 +75,14 @@ def vnodes(control_plane: ControlPlane) -> set[str]:
 def test_a_wrong_handshake_is_refused(
     control_plane: ControlPlane, first: pb.ConnectRequest, code: grpc.StatusCode, message: str
 ) -> None:
-    with Stream(control_plane, first) as stream:
+    with Stream(control_plane.channel("gateway"), first) as stream:
         got, details = stream.status()
         assert got is code
         assert message in details
 
 
 def test_reports_are_acknowledged_and_a_base_is_claimed_and_watched(control_plane: ControlPlane) -> None:
-    with Stream(control_plane, hello()) as stream:
+    with Stream(control_plane.channel("gateway"), hello()) as stream:
         welcome = stream.next("welcome").welcome
         assert welcome.replica_id == "controlplane"
         assert welcome.limits.max_batch > 0
@@ -160,7 +114,7 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
         pb.Report(base_id="nobody", health=pb.Health()),
         pb.Report(base_id="nobody", poll_failed=pb.PollFailed()),
     ]
-    with Stream(control_plane, hello("hostile")) as stream:
+    with Stream(control_plane.channel("gateway"), hello("hostile")) as stream:
         stream.next("welcome")
         stream.send(pb.ConnectRequest(reports=pb.Reports(seq=1, reports=reports)))
         stream.send(pb.ConnectRequest(order_result=pb.OrderResult(seq=2, order_id="x", base_id="nobody")))
@@ -189,9 +143,9 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
 
 
 def test_a_gateway_that_connects_again_replaces_its_old_stream(control_plane: ControlPlane) -> None:
-    with Stream(control_plane, hello("twice")) as old:
+    with Stream(control_plane.channel("gateway"), hello("twice")) as old:
         old.next("welcome")
-        with Stream(control_plane, hello("twice", instance="2")) as new:
+        with Stream(control_plane.channel("gateway"), hello("twice", instance="2")) as new:
             new.next("welcome")
             assert old.status()[0] is not grpc.StatusCode.OK
             new.send(heartbeat("after-replacement"))
@@ -200,14 +154,14 @@ def test_a_gateway_that_connects_again_replaces_its_old_stream(control_plane: Co
 
 
 def test_a_stream_that_breaks_is_a_lost_gateway(control_plane: ControlPlane) -> None:
-    with Stream(control_plane, hello("lost")) as stream:
+    with Stream(control_plane.channel("gateway"), hello("lost")) as stream:
         stream.next("welcome")
         assert "lost" in gateways(control_plane)
     eventually(lambda: "lost" not in gateways(control_plane), within=5, what="the gateway removed")
 
 
 def test_a_baseline_question_is_answered_with_its_id_once_the_base_was_examined(control_plane: ControlPlane) -> None:
-    with Stream(control_plane, hello("baseline")) as stream:
+    with Stream(control_plane.channel("gateway"), hello("baseline")) as stream:
         stream.next("welcome")
         query = pb.BaselineQuery(query_id="q1", name="shop", version="1", cluster_name="default", peer=HERE.ip)
         report = pb.Report(base_id="starting-base", baseline_query=query)
