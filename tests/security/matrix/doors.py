@@ -192,7 +192,6 @@ def _ask(program: str, variable: str, request: str, stage: Stage, credential: st
 
 
 _GRPC: Mapping[str, Any] = {"counter": "koupleless_grpc_refused_total", "event": "call refused"}
-_BASES = "koupleless_http_tunnel_refused_total"
 _LISTENER = "koupleless_listener_refused_total"
 
 
@@ -201,7 +200,9 @@ def _reports(program: str) -> Door:
 
 
 def _bases(program: str, *, in_path: bool) -> Door:
-    return Door(program, "HTTP_TUNNEL_LISTEN_PORT", partial(_heartbeat, program, in_path), _BASES)
+    return Door(
+        program, "HTTP_TUNNEL_LISTEN_PORT", partial(_heartbeat, program, in_path), _LISTENER, {"listener": "bases"}
+    )
 
 
 def _logs(*, with_certificate: bool) -> Door:

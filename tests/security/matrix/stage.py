@@ -116,6 +116,7 @@ def _start(kube: KubeCluster, programs: Programs) -> Stage:
     own = localtokens.read(folder / "machine" / "koupleless-module-controller" / "tokens.csv")
     bases = {
         "key that is gone": Key(GONE.encode()).token("base-1"),
+        "of another base, renamed": f"{Key(NEW.encode()).token('base-2').removesuffix('base-2')}base-1",
         "of another base": Key(NEW.encode()).token("base-2"),
         "of this base": Key(NEW.encode()).token("base-1"),
         "of this base, by the older key": Key(OLD.encode()).token("base-1"),

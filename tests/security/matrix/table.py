@@ -43,6 +43,7 @@ _BOUND: Mapping[str, Ends] = {
     "none": ("401", "token"),
     "bad": ("401", "token"),
     "key that is gone": ("401", "token"),
+    "of another base, renamed": ("401", "token"),
     "of another base": ("403", "other_base"),
     "operator": ("401", "token"),
     "of this base": ("200", ""),

@@ -10,7 +10,7 @@ from modulecontroller.children import ASK_EVERY_AT_START, PATIENCE, Child, Progr
 from modulecontroller.settings import SupervisorSettings
 from modulecontroller.supervisor import Supervisor, check, merged, programs
 from service.process import StartError
-from service.webserver import REFUSED
+from service.refusals import REFUSED
 
 
 def settings(**values: Any) -> SupervisorSettings:
