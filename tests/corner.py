@@ -71,8 +71,8 @@ class Sandbox(Namespace):
         container |= {"name": module, "image": f"https://repo.example/{module}-{version}.jar"}
         return self.apply(obj)
 
-    def end(self) -> None:
-        """Remove everything that the test left."""
+    def end(self) -> set[str]:
+        """Remove everything that the test left; return the Nodes, which come back until their bases count as gone."""
         for kind in WORKLOADS:
             for obj in self.api.items(self.path(kind)):
                 self.delete(kind, obj["metadata"]["name"])
@@ -86,3 +86,4 @@ class Sandbox(Namespace):
         while pods := self.pods(leaving=True):
             for pod in pods:
                 self.delete("Pod", pod["metadata"]["name"], force=True)
+        return nodes

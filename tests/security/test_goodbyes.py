@@ -104,6 +104,6 @@ def test_over_mqtt_a_goodbye_of_somebody_else_removes_nothing(
     publish(mosquitto.port, f"{topic}/heart", goodbye("victim", 0))
     master = {"code": "SUCCESS", "data": {"healthData": {"masterBizInfo": {"bizState": "DEACTIVATED"}}}}
     publish(mosquitto.port, f"{topic}/health", master)
-    throughout(lambda: undisturbed(mctl, base, 0), seconds=6, what="undisturbed")
+    throughout(lambda: undisturbed(mctl, base, 0), seconds=12, what="undisturbed")
     base.control("deactivate")
     gone_within(mctl, 25)

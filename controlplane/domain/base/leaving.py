@@ -22,7 +22,7 @@ SILENT: Mapping[PollFailure, float] = {
 }
 """Seconds without a sign of life, by how a question failed: nobody listens there, or somebody who does not answer. The
 latter may only be slow, and then sends a heartbeat meanwhile (every 12 s over HTTP, every 10 s over MQTT)."""
-CONFIRM = 3.0
+CONFIRM = 8.0
 OPEN = 30.0
 QUIET = 60.0
 CROSSED = 2.0

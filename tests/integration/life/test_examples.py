@@ -20,7 +20,9 @@ def default(everything: Everything) -> Iterator[Sandbox]:
     try:
         yield own
     finally:
-        own.end()
+        nodes = own.end()
+        # The next test's Pods may go to any base of this cluster of bases.
+        eventually(lambda: not any(map(own.node, nodes)), within=60, what="the Nodes are gone for good")
 
 
 def two_bases(sandbox: Sandbox) -> tuple[Bases, Bases]:
