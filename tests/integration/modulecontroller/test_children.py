@@ -52,7 +52,7 @@ def test_health_and_metrics_of_all_on_the_ports_of_the_whole(programs: Programs)
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     seen = {sample.labels["program"] for family in families for sample in family.samples}
-    assert seen == {"controlplane", "http-gateway"}
+    assert seen == {"module-controller", "controlplane", "http-gateway"}
 
 
 def test_ctrl_c_ends_all_in_order_and_leaves_nothing(programs: Programs) -> None:
@@ -143,7 +143,7 @@ def test_both_tunnels_run_at_once(programs: Programs, mosquitto: Mosquitto) -> N
     seen = set()
     for family in text_string_to_metric_families(controller.metrics()):
         seen |= {sample.labels["program"] for sample in family.samples}
-    assert seen == {"controlplane", "http-gateway", "mqtt-gateway"}
+    assert seen == {"module-controller", "controlplane", "http-gateway", "mqtt-gateway"}
     mosquitto.stop()
     eventually(lambda: "mqtt-gateway" in ask(controller.url("/readyz"))[1], within=20.0, what="broker missed")
     controller.interrupt()
