@@ -60,7 +60,8 @@ class ControlPlane:
 
     def __init__(self, programs: Programs, name: str = "controlplane", **environ: str) -> None:
         self._folder = programs.folder
-        self.grpc, self.health, self.metrics = programs.port(), programs.port(), programs.port()
+        self.grpc = int(environ.get("GRPC_PORT") or programs.port())
+        self.health, self.metrics = programs.port(), programs.port()
         self.server = programs.program(
             name,
             "controlplane",

@@ -36,6 +36,7 @@ EXEMPT: Mapping[str, str] = {
     "mctl.rpc.client": "hands failures to mctl.rpc.status",
     "mctl.rpc.handshake": "hands a CA that was read to OpenSSL",
     "modulecontroller.doctor.machine": "reads names of processes from /proc, for people",
+    "modulecontroller.supervisor": _OURS,
     "modulecontroller.quickstart": "shows the output of a program of ours",
     "service.logs": _OURS,
     "service.process": "builds the parser of a command line",

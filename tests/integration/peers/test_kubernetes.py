@@ -200,7 +200,7 @@ def test_labels_choose_the_deployments_that_the_original_chooses(scene: Scene) -
         within=60,
         what="replicas of the peers as many as bases",
     )
-    question = b'{"identity":"starting","name":"shop","version":"1","clusterName":"default"}'
+    question = b'{"identity":"h-1","name":"shop","version":"1","clusterName":"default"}'
     code, answer = ask(f"{scene.everything.http.url}/queryBaseline", method="POST", body=question)
     given = {module["bizName"] for module in json.loads(answer)}
     assert (code, given) == (200, {"biz-component-env-peer", "biz-env-peer", "biz-env"})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain.identity import base_of_node
 from tests.everything import manifest
 from tests.integration.shards.conftest import LEASES, REPLICAS, Replica, Stage
 from tests.programs import ControlPlane, ask, eventually, throughout
@@ -61,14 +62,17 @@ def test_starting_bases_are_answered_while_a_replica_hangs(stage: Stage) -> None
     deployment = manifest("deployment.yaml", name="starting")
     deployment["spec"]["replicas"] = 1
     deployment["spec"]["template"]["spec"]["schedulerName"] = "nobody"
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    container["name"] = "starting"
     stage.apply(deployment)
     url = f"{stage.gateways[0].url}/queryBaseline"
+    bases = [base_of_node(node, "dev") for node in stage.nodes]
 
     def asked(number: int) -> tuple[int, str]:
-        question = {"identity": f"starting-{number}", "name": "shop", "version": "1", "clusterName": "default"}
+        question = {"identity": bases[number], "name": "shop", "version": "1", "clusterName": "default"}
         return ask(url, method="POST", body=json.dumps(question).encode())
 
-    expected = [{"bizName": "biz1", "bizVersion": "0.0.1", "bizUrl": "https://repo.example/biz1-0.0.1.jar"}]
+    expected = [{"bizName": "starting", "bizVersion": "0.0.1", "bizUrl": "https://repo.example/biz1-0.0.1.jar"}]
     eventually(lambda: json.loads(asked(0)[1]) == expected, within=20, what="a baseline with the module")
     replica = stage.replicas["cp-1"]
     with stage.undisturbed():
