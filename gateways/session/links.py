@@ -127,11 +127,13 @@ class ControlPlaneLinks:
         answer: asyncio.Future[list[pb.ModuleRef]] = asyncio.get_running_loop().create_future()
         self._queries[query_id] = answer
         try:
+            again = False
             while not answer.done():
-                # Of replicas that are asked together one answers at first; asked again, all that can.
+                # The owner answers, or one of all; asked again, all that can: the owner may hang.
                 self.outboxes.withdraw(query)
-                if not self.outboxes.report(query):
+                if not self.outboxes.report(query, everybody=again):
                     raise Unavailable("no control plane replica is connected")
+                again = True
                 await asyncio.wait((answer,), timeout=ASK_AGAIN)
         finally:
             del self._queries[query_id]

@@ -285,13 +285,17 @@ class Outboxes:
             outbox.put(self._tunnel_state, time.monotonic())
         return outbox
 
-    def report(self, report: pb.Report) -> bool:
-        """Queue a report for the replicas that it concerns; False when none can be reached. Sets observed_at."""
+    def report(self, report: pb.Report, *, everybody: bool = False) -> bool:
+        """Queue a report for the replicas that it concerns, or for all; False when none can be reached.
+
+        Sets observed_at.
+        """
         report.observed_at.FromMilliseconds(int(time.time() * 1000))
         kind = report.WhichOneof("fact") or ""
         if kind == "tunnel_state":
             self._tunnel_state = report
-        replicas, now = self._concerned(report.base_id, kind), time.monotonic()
+        replicas = self._serving() if everybody else self._concerned(report.base_id, kind)
+        now = time.monotonic()
         queued = sum(self._outboxes[replica].put(report, now) for replica in replicas) > 0
         REPORTS.labels(kind=KINDS[kind], queued=str(queued).lower()).inc()
         return queued
