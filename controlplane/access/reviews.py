@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
 from typing import Any, TypeAlias
 
 import prometheus_client
@@ -84,7 +85,7 @@ class Reviewer:
             if not known and self._shown.admit(peer, self._now()):
                 raise TooManyReviews("tokens", "too many tokens that were not known before came from this address")
             lane = self._known if known else self._strangers
-            answer = await self._asked(key, lane, self._review_token(token, audience))
+            answer = await self._asked(key, lane, partial(self._review_token, token, audience))
         if not isinstance(answer, Caller):
             raise Unauthenticated("token", "the API server does not know this bearer token")
         self._were_known[key] = None
@@ -96,11 +97,10 @@ class Reviewer:
         answer = self._kept(key)
         if answer is not None:
             return bool(answer)
-        review = self._review_access(caller, access)
+        review = partial(self._review_access, caller, access)
         if key in self._under_way:
             return bool(await self._asked(key, self._rights, review))
         if self._asking[caller] >= EACH:
-            review.close()
             raise TooManyReviews("reviews", "too many rights of this caller are being looked up")
         self._asking[caller] += 1
         try:
@@ -117,16 +117,16 @@ class Reviewer:
                 return answer
         return None
 
-    async def _asked(self, key: Hashable, lane: _Lane, review: Coroutine[Any, Any, Caller | bool]) -> Caller | bool:
+    async def _asked(
+        self, key: Hashable, lane: _Lane, review: Callable[[], Coroutine[Any, Any, Caller | bool]]
+    ) -> Caller | bool:
         """Return the answer of a review, of the one under way if there is one."""
         task = self._under_way.get(key)
-        if task is not None or lane.waiting >= WAITING:
-            review.close()
         if task is None:
             if lane.waiting >= WAITING:
                 raise TooManyReviews("reviews", "too many callers are being looked up")
             lane.waiting += 1
-            task = asyncio.create_task(self._find_out(key, lane, review), name="access-review")
+            task = asyncio.create_task(self._find_out(key, lane, review()), name="access-review")
             self._under_way[key] = task
         # Whoever asked first may go away, and the others still wait.
         answer = await asyncio.shield(task)

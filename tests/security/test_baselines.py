@@ -2,8 +2,6 @@
 
 import http.client
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,12 +9,6 @@ from tests.everything import EXAMPLES
 from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    with Programs(tmp_path) as programs:
-        yield programs
 
 
 def ask(port: int, identity: str, peer: str) -> tuple[int, str]:

@@ -3,8 +3,6 @@
 import http.client
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
@@ -18,12 +16,6 @@ pytestmark = pytest.mark.timeout(120)
 
 OPTIONS = ("--env", "dev", "--heartbeat-interval", "2")
 URL = "https://repo.example/biz1.jar"
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    with Programs(tmp_path) as programs:
-        yield programs
 
 
 @pytest.fixture

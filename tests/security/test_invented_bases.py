@@ -5,8 +5,6 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,12 +19,6 @@ pytestmark = pytest.mark.timeout(300)
 
 INVENTED = 3_000
 READY_WITHIN = 10.0
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    with Programs(tmp_path) as programs:
-        yield programs
 
 
 @pytest.fixture

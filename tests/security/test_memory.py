@@ -5,7 +5,6 @@ import resource
 import signal
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ from tests.servers.process import Server
 MESSAGE = "the process ends: no memory is left"
 ABORTED = "Fatal Python error: Aborted"
 """What stands in the log where gRPC's core is the first to find no memory: it aborts, and faulthandler shows where."""
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    with Programs(tmp_path) as programs:
-        yield programs
 
 
 def take_memory(pid: int) -> None:

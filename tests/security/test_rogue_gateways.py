@@ -1,9 +1,7 @@
 """A gateway with a good token of its own takes over no other, and is not believed about bases that others poll."""
 
 import time
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import grpc
 import pytest
@@ -18,12 +16,6 @@ pytestmark = pytest.mark.timeout(120)
 
 URL = "https://repo.example/m.jar"
 TOKENS = {role: f"{role}-" * 4 for role in ("admin", "gateway", "rogue")}
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    with Programs(tmp_path) as programs:
-        yield programs
 
 
 @pytest.fixture
