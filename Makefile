@@ -39,7 +39,7 @@ smoke: .venv/.runtime ## the quick start without a person: install a module, see
 	@$(BIN)/module-controller smoke $(ARGS)
 
 test: .venv/.dev check ## check, get the servers that this machine allows, run all tests
-	@echo "servers for the tests (got once, then kept in the user's cache; a build takes 10 minutes and needs Go):"
+	@echo "servers for the tests (got once, then kept in the user's cache; a build takes 20 minutes and needs Go):"
 	@$(BIN)/python -m tests.servers fetch || true
 	@$(PYTEST) tests/soak tests/security tests/integration tests/contract tests/fuzz tests/unit $(ARGS)
 

@@ -16,7 +16,8 @@ from benchmarks.progress import say
 
 Json: TypeAlias = dict[str, Any]
 
-CONNECTIONS = 32
+CONNECTIONS = 64
+"""Requests under way, as many as the control plane allows itself besides renewals of Leases."""
 CALL_TIMEOUT = 60.0
 SAY_EVERY = 5.0
 """Seconds between two lines about something that takes its time."""

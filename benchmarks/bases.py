@@ -20,28 +20,41 @@ from simulatedbase.profile import Profile
 IDENTITY = "bench"
 
 
-def main() -> int:
-    """Run bases until a signal; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bases", description=__doc__)
+def begin(name: str, purpose: str | None) -> argparse.Namespace:
+    """Return the options of a program that is bases, with its logs and limits set up; exits where they are wrong."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=purpose)
     parser.add_argument("--controller", required=True, help="URL of the HTTP gateway")
     parser.add_argument("--count", type=int, required=True, help="number of bases")
     parser.add_argument("--admin-port", type=int, required=True, help="loopback port that is listened on")
     options = parser.parse_args()
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING, program="bases")
     process.raise_file_limit()
+    return options
+
+
+async def serve(app: web.Application, port: int, stop: asyncio.Event) -> None:
+    """Serve on loopback until stop is set; raises OSError."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def main() -> int:
+    """Run bases until a signal; returns the exit code."""
+    options = begin("bases", __doc__)
     first = Profile(identity=IDENTITY, controller=options.controller)
     fleet = Fleet([SimulatedBase(profile) for profile in profiles(first, options.count)])
 
     async def life(stop: asyncio.Event) -> None:
         app = admin.application(fleet)
         app.router.add_post("/begin", lambda request: _begin(fleet, request))
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", options.admin_port).start()
-            await stop.wait()
+            await serve(app, options.admin_port, stop)
         finally:
-            await runner.cleanup()
             await fleet.stop()
 
     return process.run(life)

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Self, TypeAlias
@@ -64,6 +64,15 @@ class Exposition:
     def reads(self) -> float:
         """Return the number of requests that read: get, list and watch."""
         return sum(count for (verb,), count in self.by(API_REQUESTS, "verb").items() if verb not in WRITE_VERBS)
+
+
+def total(expositions: Sequence[Exposition]) -> Exposition:
+    """Return the sums of all samples."""
+    sums: defaultdict[tuple[str, Labels], float] = defaultdict(float)
+    for each in expositions:
+        for key, value in each.samples.items():
+            sums[key] += value
+    return Exposition(sums)
 
 
 def parse(text: str) -> Exposition:

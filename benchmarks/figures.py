@@ -14,28 +14,51 @@ WIDTH = 132
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. target is the largest value that is aimed at, None where there is none."""
+    """One measured value.
+
+    target is the largest value that is good enough, or the smallest where at_least says so; None where there is none.
+    """
 
     name: str
     value: float
     unit: str
     target: float | None = None
     note: str = ""
+    at_least: bool = False
 
     @property
     def ratio(self) -> float | None:
-        """How much of the target was used: at most 1 means that it was met."""
-        return None if self.target is None or math.isnan(self.value) else self.value / self.target
+        """How much of the target was used, or lacks: at most 1 means that it was met."""
+        if self.target is None or math.isnan(self.value):
+            return None
+        if self.at_least:
+            return self.target / self.value if self.value else None
+        return self.value / self.target
+
+    @property
+    def missed(self) -> bool:
+        """Whether the target was not met."""
+        if self.target is None:
+            return False
+        return self.value < self.target if self.at_least else self.value > self.target
+
+    @property
+    def aim(self) -> str:
+        """The target for people; empty where there is none."""
+        if self.target is None:
+            return ""
+        return f"{'>=' if self.at_least else '<='} {number(self.target)}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """A measurement: how it was made, where, and its figures."""
+    """A measurement: how it was made, where, and its figures; failed says why there are none, if it failed."""
 
     scenario: str
     command: str
     machine: Mapping[str, str]
     figures: Sequence[Figure]
+    failed: str = ""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -69,7 +92,7 @@ def table(report: Report) -> str:
         grid.add_row(
             figure.name,
             number(figure.value),
-            "" if figure.target is None else f"<= {number(figure.target)}",
+            figure.aim,
             "" if ratio is None else f"{ratio:.2f}",
             figure.unit,
             figure.note,
@@ -77,22 +100,25 @@ def table(report: Report) -> str:
     with console.capture() as capture:
         console.print(grid)
     metrics = [f"{key}: {value}" for key, value in report.machine.items()]
-    return "\n".join([capture.get().rstrip(), "", f"command: {report.command}", *metrics, ""])
+    failed = [f"not measured: {report.failed}"] if report.failed else []
+    return "\n".join([capture.get().rstrip(), *failed, "", f"command: {report.command}", *metrics, ""])
 
 
 def as_json(reports: Sequence[Report]) -> str:
     """Return reports for programs; a value that could not be measured is null."""
-    metrics = [
+    found = [
         {
             "scenario": report.scenario,
             "command": report.command,
             "machine": dict(report.machine),
+            "failed": report.failed,
             "figures": [
                 {
                     "name": figure.name,
-                    "value": None if math.isnan(figure.value) else figure.value,
+                    "value": figure.value if math.isfinite(figure.value) else None,
                     "unit": figure.unit,
                     "target": figure.target,
+                    "at_least": figure.at_least,
                     "ratio": figure.ratio,
                     "note": figure.note,
                 }
@@ -101,7 +127,7 @@ def as_json(reports: Sequence[Report]) -> str:
         }
         for report in reports
     ]
-    return json.dumps(metrics, indent=2)
+    return json.dumps(found, indent=2)
 
 
 def number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What bases cost that nothing happens to: API writes, CPU time, memory."""
+"""What bases cost that nothing happens to: API writes, CPU time, memory; with modules, too, and once they left."""
 
 import asyncio
 import time
@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks import targets
+from benchmarks.api import Sightings, gone, ready
 from benchmarks.exposition import Exposition
 from benchmarks.figures import Figure
 from benchmarks.install import RAMP_PER_BASE
-from benchmarks.onboarding import memory, onboard
+from benchmarks.modules import bound_pod, each, plan
+from benchmarks.onboarding import OURS, memory, onboard
 from benchmarks.progress import say
-from benchmarks.stage import Line
+from benchmarks.stage import NODES, PODS, Line, identities
+from benchmarks.usage import Usage
 
 SETTLE = 30.0
 SAY_EVERY = 30.0
+DONE_WITHIN = 900.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,12 @@ class Rest:
 async def rest(line: Line, seconds: float) -> Rest:
     """Start all bases, wait until only the usual happens, then for so many seconds; raises Failed."""
     await onboard(line, ramp=RAMP_PER_BASE * line.stage.bases)
-    say(f"all Nodes Ready; waiting {SETTLE:g} s until only the usual happens")
+    return await quiet(line, seconds)
+
+
+async def quiet(line: Line, seconds: float) -> Rest:
+    """Wait until only the usual happens, then for so many seconds; raises Failed."""
+    say(f"waiting {SETTLE:g} s until only the usual happens")
     await asyncio.sleep(SETTLE)
     metrics, used, began = await line.metrics(), line.usage(), time.monotonic()
     while (left := began + seconds - time.monotonic()) > 0:
@@ -40,17 +49,14 @@ async def rest(line: Line, seconds: float) -> Rest:
     return Rest(took, cores, (await line.metrics()).since(metrics))
 
 
-async def measure(line: Line, *, seconds: float) -> list[Figure]:
-    """Return the figures of so many seconds in which nothing happens; raises Failed."""
+async def measure(line: Line, *, seconds: float, modules: int) -> list[Figure]:
+    """Return the figures of so many seconds without modules, and of as many with some on each base; raises Failed."""
     bases, empty = line.stage.bases, line.usage()
     done = await rest(line, seconds)
+    full = line.usage()
     minutes = bases * done.took / 60
     writes = done.metrics.writes()
-    limits = {
-        "control plane": targets.CONTROL_PLANE_CORES_PER_BASE * bases,
-        "gateway": targets.GATEWAY_CORES_PER_BASE * bases,
-    }
-    return [
+    figures = [
         Figure(
             "API writes per VNode and minute",
             sum(writes.values()) / minutes,
@@ -65,6 +71,55 @@ async def measure(line: Line, *, seconds: float) -> list[Figure]:
             "1/min",
             note="new watches; the aim is 0",
         ),
-        *(Figure(f"CPU of {name}", share, "cores", limits.get(name)) for name, share in done.cores.items()),
-        *memory(empty, line.usage(), bases),
+        *cores(done, bases),
+        *memory(empty, full, bases),
     ]
+    if modules:
+        figures += await _with_modules(line, done, full, seconds, modules)
+    return [*figures, *await _left(line, empty, full)]
+
+
+def cores(done: Rest, bases: int) -> list[Figure]:
+    """Return the cores that each process used at rest, ours beside their targets."""
+    limits = {name: bases * share for name, share in targets.CORES_PER_BASE.items()}
+    return [Figure(f"CPU of {name} at rest", share, "cores", limits.get(name)) for name, share in done.cores.items()]
+
+
+async def _with_modules(
+    line: Line, alone: Rest, full: Mapping[str, Usage], seconds: float, each_has: int
+) -> list[Figure]:
+    """Return what changes where each base has modules; they are removed again."""
+    work = plan(identities(line.stage.bases), each_has * line.stage.bases)
+    async with Sightings(line.kube, PODS, {"ready": ready, "gone": gone}) as pods:
+        say(f"creating {len(work)} bound Pods")
+        await each(work, lambda module: line.kube.post(PODS, bound_pod(module)))
+        await pods.wait("ready", len(work), within=DONE_WITHIN, what="Pods Ready")
+        loaded = await quiet(line, seconds)
+        used = line.usage()
+        say(f"deleting {len(work)} Pods")
+        await each(work, lambda module: line.kube.call("DELETE", f"{PODS}/{module.pod}"))
+        await pods.wait("gone", len(work), within=DONE_WITHIN, what="Pods gone")
+    what = f"with {each_has} modules on each base"
+    figures = []
+    for name in OURS:
+        share, note = loaded.cores[name] / alone.cores[name], f"{loaded.cores[name]:.3f} cores"
+        figures.append(Figure(f"CPU of {name} {what}, multiple", share, "1", targets.CORES_WITH_MODULES, note))
+    grown = used["control plane"].resident - full["control plane"].resident
+    per_module = grown / len(work) / 1e3
+    return [*figures, Figure("memory of control plane per module", per_module, "KB", targets.MODULE_BYTES / 1e3)]
+
+
+async def _left(line: Line, empty: Mapping[str, Usage], full: Mapping[str, Usage]) -> list[Figure]:
+    """Return how much memory stays once all bases said that they leave."""
+    async with Sightings(line.kube, NODES, {"gone": gone}) as nodes:
+        say(f"{line.stage.bases} bases leave")
+        await line.fleet.post("/admin/deactivate")
+        await nodes.wait("gone", line.stage.bases, within=DONE_WITHIN, what="Nodes gone")
+    await asyncio.sleep(SETTLE)
+    after = line.usage()
+    figures = []
+    for name in OURS:
+        stays = (after[name].resident - empty[name].resident) / 1e6
+        note = f"{(full[name].resident - empty[name].resident) / 1e6:.1f} MB with all bases, before any module"
+        figures.append(Figure(f"memory of {name} after bases left, above that before", stays, "MB", note=note))
+    return figures

@@ -1,4 +1,4 @@
-"""Our share of an install: Pod bound -> command at the base, result of the base -> Pod status written.
+"""Our share of an install: Pod seen bound -> command at the base, result of the base -> Pod status written.
 
 Pods are created bound (nodeName set), evenly over bases and time; simulated bases install in no time. Then the Pods are
 deleted, at the same rate.
@@ -10,27 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks import targets
-from benchmarks.api import Json, Sightings, gone, ready
+from benchmarks.api import Sightings, gone, ready
 from benchmarks.exposition import Exposition
-from benchmarks.figures import Figure, spread
+from benchmarks.figures import Figure, number, spread
+from benchmarks.modules import Module, bound_pod, plan
 from benchmarks.onboarding import cpu, latency, onboard, writes_per
 from benchmarks.progress import say
-from benchmarks.stage import PODS, Line, identities, node
+from benchmarks.stage import PODS, Line, identities
 
 RAMP_PER_BASE = 0.012
 """Seconds between two bases' first heartbeats, so that 1,000 send them evenly over the 12 s of an interval."""
 SETTLE = 15.0
 DONE_WITHIN = 300.0
-VERSION = "0.0.1"
-
-
-@dataclass(frozen=True)
-class Module:
-    """One module on one base: Pod name, and name of the module."""
-
-    base: str
-    pod: str
-    name: str
 
 
 async def measure(line: Line, *, modules: int, rate: float) -> list[Figure]:
@@ -40,32 +31,6 @@ async def measure(line: Line, *, modules: int, rate: float) -> list[Figure]:
     await asyncio.sleep(SETTLE)
     work = plan(identities(line.stage.bases), modules)
     return [*await _install(line, work, rate), *await _uninstall(line, work, rate)]
-
-
-def plan(bases: list[str], modules: int) -> list[Module]:
-    """Return so many modules, dealt to bases in turn."""
-    return [
-        Module(bases[number % len(bases)], f"module-{number}", f"biz{number // len(bases)}")
-        for number in range(modules)
-    ]
-
-
-def bound_pod(module: Module) -> Json:
-    """Return a module's Pod, already on its Node."""
-    return {
-        "metadata": {"name": module.pod, "labels": {"virtual-kubelet.koupleless.io/component": "module"}},
-        "spec": {
-            "nodeName": node(module.base),
-            "containers": [
-                {
-                    "name": module.name,
-                    "image": f"https://repo.example/{module.name}-{VERSION}.jar",
-                    "env": [{"name": "BIZ_VERSION", "value": VERSION}],
-                }
-            ],
-            "tolerations": [{"operator": "Exists"}],
-        },
-    }
 
 
 async def _install(line: Line, work: list[Module], rate: float) -> list[Figure]:
@@ -78,18 +43,25 @@ async def _install(line: Line, work: list[Module], rate: float) -> list[Figure]:
     used_after, metrics = line.usage(), (await line.metrics()).since(metrics)
     took = max(pods.times["ready"].values()) - min(acts.sent.values())
     at_base = await arrived(line, "installBiz")
-    # A Pod is bound when the API server has stored it: after that was asked, before it is answered.
     posts = [acts.answered[module.pod] - acts.sent[module.pod] for module in work]
-    shares = [at_base[module.base, module.name] - acts.sent[module.pod] for module in work]
+    asked = [at_base[module.base, module.name] - acts.sent[module.pod] for module in work]
+    shares = [at_base[module.base, module.name] - pods.times["bound"][module.pod] for module in work]
     statuses = [pods.times["ready"][module.pod] - at_base[module.base, module.name] for module in work]
     wholes = [pods.times["ready"][module.pod] - acts.sent[module.pod] for module in work]
     return [
         Figure("modules installed", len(work), "1", note=f"within {took:.1f} s, {len(work) / took:.0f} each second"),
         *spread("creation of Pod asked -> answered, by the API server alone", posts),
-        *spread("creation of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
+        *spread("creation of Pod asked -> command at base", asked),
+        *spread("Pod seen bound -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
         *histogram(metrics, "koupleless_pod_bound_to_order_seconds", "seen bound -> order sent"),
-        *spread("command at base -> Pod seen Ready", statuses, target=targets.RESULT_TO_STATUS_MS),
-        *histogram(metrics, "koupleless_result_to_status_seconds", "result taken -> status written"),
+        *spread("command at base -> Pod seen Ready", statuses),
+        *histogram(
+            metrics,
+            "koupleless_result_to_status_seconds",
+            "result taken -> status written",
+            target=targets.RESULT_TO_STATUS_MS,
+            of_it=_server_time(metrics, "pods/status"),
+        ),
         *spread("creation of Pod asked -> Pod seen Ready", wholes),
         *writes_per(metrics, len(work), "install"),
         *latency(metrics),
@@ -109,7 +81,7 @@ async def _uninstall(line: Line, work: list[Module], rate: float) -> list[Figure
     shares = [at_base[module.base, module.name] - acts.sent[module.pod] for module in work]
     wholes = [pods.times["gone"][module.pod] - acts.sent[module.pod] for module in work]
     return [
-        *spread("deletion of Pod asked -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
+        *spread("deletion of Pod asked -> command at base", shares),
         *spread("deletion of Pod asked -> Pod gone", wholes),
         *writes_per(metrics, len(work), "uninstall"),
         *latency(metrics),
@@ -152,10 +124,23 @@ async def arrived(line: Line, verb: str) -> dict[tuple[str, str], float]:
     return found
 
 
-def histogram(metrics: Exposition, name: str, words: str) -> list[Figure]:
-    """Return p50 and p99 of a histogram of the control plane."""
+def histogram(
+    metrics: Exposition, name: str, words: str, *, target: float | None = None, of_it: str = ""
+) -> list[Figure]:
+    """Return p50 and p99 of a histogram of the control plane; the target is one of p99, in milliseconds.
+
+    of_it says what is a part of it.
+    """
+    p50, p99 = (1000 * metrics.quantile(name, share) for share in (0.5, 0.99))
     note = f"histogram of the control plane, {metrics.count(name):.0f} observations"
     return [
-        Figure(f"{words} p{share * 100:.0f}", metrics.quantile(name, share) * 1000, "ms", None, note)
-        for share in (0.5, 0.99)
+        Figure(f"{words} p50", p50, "ms", None, note),
+        Figure(f"{words} p99", p99, "ms", target, of_it or note),
     ]
+
+
+def _server_time(metrics: Exposition, resource: str) -> str:
+    """Say how long the API server took for the patches of a resource."""
+    of = {"verb": "patch", "resource": resource}
+    p50, p99 = (1000 * metrics.quantile("koupleless_api_request_seconds", share, of) for share in (0.5, 0.99))
+    return f"of it the API server's own, p50 / p99: {number(p50)} / {number(p99)} ms"

@@ -1,17 +1,34 @@
-"""What a measurement was made on."""
+"""What a measurement was made on, and of which code."""
 
 import os
 import platform
+import subprocess
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 
 def describe(cluster: str) -> dict[str, str]:
-    """Return processor, memory, versions, and how busy the machine was before."""
+    """Return commit, processor, memory, versions, and how busy the machine was before."""
     return {
+        "commit": _commit(),
         "machine": f"{len(os.sched_getaffinity(0))} cores ({_processor()}), {_memory():.0f} GB memory",
         "software": f"Python {platform.python_version()}, {cluster}, Linux {platform.release()}",
         "load before": f"{os.getloadavg()[0]:.2f} (1 min)",
     }
+
+
+def _commit() -> str:
+    try:
+        commit = _git("rev-parse", "--short=10", "HEAD")
+        return f"{commit}, with changes that are not committed" if _git("status", "--porcelain") else commit
+    except (OSError, subprocess.SubprocessError):
+        return "unknown: not a git checkout"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.strip()
 
 
 def _memory() -> float:

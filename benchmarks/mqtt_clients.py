@@ -33,7 +33,7 @@ class Dropped:
     async def __aenter__(self) -> Self:
         self._connection = MqttConnection(self._settings, "benchmark", self._take)
         await self._connection.open()
-        await self._connection.subscribe([DROPPED])
+        await self._connection.subscribe({DROPPED: 1})
         return self
 
     async def __aexit__(self, *_: object) -> None:

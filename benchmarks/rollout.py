@@ -1,79 +1,154 @@
-"""A rollout: M modules on each of N bases, all at once, until every Pod is Ready.
+"""A rollout: M modules on each of N bases, all at once, until every Pod is Ready; then all of them are deleted.
 
 Pods are bare and bound (nodeName set), so that the API server stores each once and no scheduler is waited for; or M
-DaemonSets make them, and the scheduler binds them. A bare client first does the same to the API server without us: it
-creates as many Pods and patches the status of each once.
+DaemonSets make them, and the scheduler binds them. A bare client may do the same to the API server first.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 from benchmarks import targets
-from benchmarks.api import CONNECTIONS, Api, Json, Sightings, ready
-from benchmarks.exposition import WRITE_VERBS
+from benchmarks.api import Json, Sightings, gone, ready
+from benchmarks.bare import bare_client, multiple
+from benchmarks.exposition import WRITE_VERBS, Exposition
 from benchmarks.figures import Figure, spread
-from benchmarks.install import RAMP_PER_BASE, SETTLE, Module, arrived, bound_pod, histogram, plan
-from benchmarks.onboarding import cpu, latency, onboard, writes_per
+from benchmarks.install import RAMP_PER_BASE, SETTLE, arrived, histogram
+from benchmarks.modules import Module, bound_pod, each, plan
+from benchmarks.onboarding import RENEWALS, cpu, cpu_of_each, latency, onboard, writes_per
 from benchmarks.progress import say
-from benchmarks.stage import NODES, PODS, Line, identities
+from benchmarks.stage import PODS, Line, identities
+from benchmarks.usage import Usage
 
 DONE_WITHIN = 900.0
 DAEMON_SETS = "/apis/apps/v1/namespaces/default/daemonsets"
-BARE_NODE = "bare"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is rolled out; without daemon_sets as Pods of their own."""
+
+    modules: Sequence[Module]
+    daemon_sets: Sequence[str]
+
+    @property
+    def count(self) -> int:
+        """How many Pods."""
+        return len(self.modules)
 
 
 async def measure(line: Line, *, modules: int, daemon_sets: bool, baseline: bool) -> list[Figure]:
-    """Install so many modules on each base; raises Failed."""
-    await onboard(line, ramp=RAMP_PER_BASE * line.stage.bases)
+    """Install so many modules on each base, then uninstall them; raises Failed, ClusterError."""
+    bases = line.stage.bases
+    await onboard(line, ramp=RAMP_PER_BASE * bases)
     say(f"all Nodes Ready; waiting {SETTLE:g} s until only the usual happens")
     await asyncio.sleep(SETTLE)
-    work = plan(identities(line.stage.bases), modules * line.stage.bases)
-    alone = await _bare_client(line.kube, work) if baseline else None
-    figures = await _rolled_out(line, work, modules if daemon_sets else 0)
-    return figures if alone is None else [*figures, *_beside(alone, figures[0].value)]
+    work = Work(
+        plan(identities(bases), modules * bases),
+        [f"biz{number}" for number in range(modules)] if daemon_sets else [],
+    )
+    bare_times = await _bare(line, work.modules) if baseline else None
+    rest = await _rest(line)
+    installed, installing = await _rolled_out(line, work, rest)
+    deleted, deleting = await _deleted(line, work, rest)
+    figures = [*installing, *deleting]
+    if bare_times is None:
+        return figures
+    return [
+        multiple("rollout", installed, bare_times[0], targets.ROLLOUT_MULTIPLE),
+        multiple("deletion", deleted, bare_times[1], targets.DELETION_MULTIPLE),
+        *figures,
+    ]
 
 
-async def _rolled_out(line: Line, work: Sequence[Module], daemon_sets: int) -> list[Figure]:
-    count = len(work)
+async def _bare(line: Line, modules: Sequence[Module]) -> tuple[float, float]:
+    async with bare_client(line) as client:
+        created = await client.roll_out(modules)
+        await asyncio.sleep(SETTLE)
+        deleted = await client.delete(modules)
+    await asyncio.sleep(SETTLE)
+    return created, deleted
+
+
+async def _rest(line: Line) -> Mapping[str, float]:
+    """Return the cores that each process uses while only the usual happens."""
+    used, began = line.usage(), time.monotonic()
+    await asyncio.sleep(SETTLE)
+    took = time.monotonic() - began
+    return {name: (after.cpu - used[name].cpu) / took for name, after in line.usage().items()}
+
+
+async def _settled(line: Line, metrics: Exposition) -> tuple[Mapping[str, Usage], Exposition]:
+    """Return what is used now, and what was counted since then once Events are written, too."""
+    used = line.usage()
+    await asyncio.sleep(SETTLE)
+    return used, (await line.metrics()).since(metrics)
+
+
+async def _rolled_out(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[float, list[Figure]]:
     metrics, used = await line.metrics(), line.usage()
     marks = {"bound": lambda _, obj: "nodeName" in obj["spec"], "ready": ready}
     async with Sightings(line.kube, PODS, marks) as pods:
         began = time.monotonic()
-        if daemon_sets:
-            say(f"creating {daemon_sets} DaemonSets for {count} Pods")
-            for number in range(daemon_sets):
-                await line.kube.post(DAEMON_SETS, daemon_set(f"biz{number}"))
+        if work.daemon_sets:
+            say(f"creating {len(work.daemon_sets)} DaemonSets for {work.count} Pods")
+            for name in work.daemon_sets:
+                await line.kube.post(DAEMON_SETS, daemon_set(name))
         else:
-            say(f"creating {count} bound Pods")
-            await _each(work, lambda module: line.kube.post(PODS, bound_pod(module)))
+            say(f"creating {work.count} bound Pods")
+            await each(work.modules, lambda module: line.kube.post(PODS, bound_pod(module)))
         asked = time.monotonic() - began
-        await pods.wait("ready", count, within=DONE_WITHIN, what="Pods Ready")
+        await pods.wait("ready", work.count, within=DONE_WITHIN, what="Pods Ready")
     took = max(pods.times["ready"].values()) - began
-    used_after, metrics = line.usage(), (await line.metrics()).since(metrics)
+    used_after, metrics = await _settled(line, metrics)
     bound = max(pods.times["bound"].values()) - began
     at_base = await arrived(line, "installBiz")
-    shares = [] if daemon_sets else [at_base[m.base, m.name] - pods.times["bound"][m.pod] for m in work]
-    return [
+    shares = [] if work.daemon_sets else [at_base[m.base, m.name] - pods.times["bound"][m.pod] for m in work.modules]
+    return took, [
         Figure(
             "all asked for -> all Pods Ready",
             took,
             "s",
-            targets.ROLLOUT_SECONDS_PER_MODULE * count,
-            f"{count} Pods, {count / took:.0f} each second",
+            targets.ROLLOUT_SECONDS_PER_MODULE * work.count,
+            f"{work.count} Pods, {work.count / took:.0f} each second",
         ),
         Figure("  of that until the last was asked for", asked, "s", note="the API server's time to take them"),
         Figure("  of that until the last was seen bound", bound, "s"),
-        *spread("Pod seen bound -> command at base", shares, target=targets.BOUND_TO_COMMAND_MS),
+        *spread("Pod seen bound -> command at base", shares),
         *histogram(metrics, "koupleless_pod_bound_to_order_seconds", "bound at control plane -> order sent"),
         *histogram(metrics, "koupleless_result_to_status_seconds", "result taken -> status written"),
-        *writes_per(metrics, count, "install"),
-        *audited(line.stage.audited(), {module.pod for module in work}),
-        *_by_kind(metrics.by("koupleless_cluster_writes_total", "what"), count),
+        *writes_per(metrics, work.count, "install", targets.WRITES_PER_INSTALL),
+        *audited(line.stage.server.audited(), {module.pod for module in work.modules}),
+        *_by_kind(metrics.by("koupleless_cluster_writes_total", "what"), work.count),
         *latency(metrics),
+        *cpu_of_each(used, used_after, work.count, "module installed", targets.ROLLOUT_MS, rest, took),
         *cpu(used, used_after, "in the rollout"),
+    ]
+
+
+async def _deleted(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[float, list[Figure]]:
+    metrics, used = await line.metrics(), line.usage()
+    async with Sightings(line.kube, PODS, {"gone": gone}) as pods:
+        say(f"deleting {work.count} Pods")
+        began = time.monotonic()
+        if work.daemon_sets:
+            await each(work.daemon_sets, lambda name: line.kube.call("DELETE", f"{DAEMON_SETS}/{name}"))
+        else:
+            await each(work.modules, lambda module: line.kube.call("DELETE", f"{PODS}/{module.pod}"))
+        asked = time.monotonic() - began
+        await pods.wait("gone", work.count, within=DONE_WITHIN, what="Pods gone")
+    took = max(pods.times["gone"].values()) - began
+    used_after, metrics = await _settled(line, metrics)
+    return took, [
+        Figure("deletion of all asked for -> all Pods gone", took, "s", note=f"{work.count / took:.0f} each second"),
+        Figure("  of that until the last was asked for", asked, "s"),
+        *writes_per(metrics, work.count, "uninstall", targets.WRITES_PER_UNINSTALL),
+        *latency(metrics),
+        *cpu_of_each(used, used_after, work.count, "module uninstalled", {}, rest, took),
+        *cpu(used, used_after, "in the deletion"),
     ]
 
 
@@ -103,60 +178,7 @@ def _by_kind(asked: dict[tuple[str, ...], float], count: int) -> list[Figure]:
     return [
         Figure(f"  {what} per install", times / count, "1", 1.0 if what == "pod-status" else None)
         for (what,), times in sorted(asked.items())
-        if times and what != "lease-renew"
-    ]
-
-
-async def _bare_client(kube: Api, work: Sequence[Module]) -> float:
-    """Return the seconds in which a bare client creates as many Pods and patches each one's status once."""
-    say(f"baseline: a bare client creates {len(work)} Pods and patches each one's status")
-    await kube.post(NODES, {"metadata": {"name": BARE_NODE}})
-
-    async def once(module: Module) -> None:
-        pod = bound_pod(module)
-        pod["metadata"] = {"name": f"bare-{module.pod}"}
-        pod["spec"]["nodeName"] = BARE_NODE
-        await kube.post(PODS, pod)
-        await kube.patch(f"{PODS}/bare-{module.pod}/status", _running(module))
-
-    began = time.monotonic()
-    await _each(work, once)
-    took = time.monotonic() - began
-    say(f"baseline: {took:.1f} s; removing its Pods")
-    await kube.call("DELETE", f"{NODES}/{BARE_NODE}")
-    await _each(work, lambda module: kube.call("DELETE", f"{PODS}/bare-{module.pod}", {"gracePeriodSeconds": 0}))
-    await asyncio.sleep(SETTLE)
-    return took
-
-
-async def _each(work: Sequence[Module], act: Callable[[Module], Awaitable[object]]) -> None:
-    """Act on each module as fast as the connections allow; raises Failed."""
-    left = iter(work)
-
-    async def worker() -> None:
-        for module in left:
-            await act(module)
-
-    await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))
-
-
-def _running(module: Module) -> Json:
-    conditions = [{"type": kind, "status": "True"} for kind in ("Initialized", "ContainersReady", "Ready")]
-    container = {
-        "name": module.name,
-        "ready": True,
-        "image": "",
-        "imageID": "",
-        "restartCount": 0,
-        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
-    }
-    return {"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [container]}}
-
-
-def _beside(alone: float, ours: float) -> list[Figure]:
-    return [
-        Figure("a bare client: as many Pods created, each status patched once", alone, "s"),
-        Figure("ours as a multiple of that", ours / alone, "1"),
+        if times and what not in RENEWALS
     ]
 
 

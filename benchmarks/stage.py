@@ -16,9 +16,9 @@ from benchmarks.api import Api, connected, tls
 from benchmarks.bases import IDENTITY
 from benchmarks.exposition import Exposition
 from benchmarks.progress import say
+from benchmarks.trusted import Trust
 from grpcclient.access import ClientAccess
 from tests.programs import ControlPlane, HttpGateway, Programs, status
-from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import ADMIN, CONTROL_PLANE, KubeCluster
 from tests.servers.kubeapi import Json
 from tests.servers.process import Server
@@ -31,18 +31,34 @@ CLUSTER_PROGRAMS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-s
 
 
 @dataclass(frozen=True)
+class ApiServer:
+    """The server that a stage has: where it is, who we are to it, and its processes by name."""
+
+    version: str
+    root: str
+    environ: Mapping[str, str]
+    """Variables with which a control plane works on it."""
+    pids: Mapping[str, int]
+    kubeconfig: Path | None = None
+    """The administrator's; None where everybody may do everything."""
+    audited: Callable[[], list[Json]] = list
+    """What the control plane asked for, as the audit log has it; empty unless it is kept."""
+
+    @property
+    def own_kubeconfig(self) -> str:
+        """The control plane's."""
+        return self.environ["KUBECONFIG"]
+
+
+@dataclass(frozen=True)
 class Stage:
     """Everything runs; no base has begun. pids are by the name under which a process is reported."""
 
     bases: int
-    kubernetes: str
+    server: ApiServer
     pids: dict[str, int]
-    cluster_root: str
-    kubeconfig: Path
     metrics: dict[str, str]
     bases_root: str
-    audited: Callable[[], list[Json]]
-    """What the control plane asked of the API server, as its audit log has it; empty unless it is kept."""
     replicas: Mapping[str, ControlPlane]
     add_replica: Callable[[str], ControlPlane]
     """Starts one more control plane, of that name, and waits until it is ready."""
@@ -60,8 +76,9 @@ class Line:
     _programs: dict[str, Api]
 
     async def metrics(self, program: str = "control plane") -> Exposition:
-        """Return what a program gives on /metrics."""
-        return exposition.parse(await self._programs[program].text("/metrics"))
+        """Return what a program gives on /metrics: a replica, the gateway, or all replicas together."""
+        names = self.stage.replicas if program == "control plane" else (program,)
+        return exposition.total([exposition.parse(await self._programs[name].text("/metrics")) for name in names])
 
     def usage(self) -> dict[str, usage.Usage]:
         """Return what each process uses."""
@@ -86,54 +103,63 @@ def stage(
         Programs(logs or Path(folder)) as programs,
     ):
         cluster.apply_rbac()
-        version = cluster.version
-        say(f"starting control plane, gateway and the process of {bases} bases; Kubernetes {version}")
-        trust = trusted.tls(cluster, Path(folder)) if tls else trusted.plaintext(programs.folder)
-
-        def add_replica(name: str) -> ControlPlane:
-            return ControlPlane(
-                programs,
-                name,
-                CLUSTER="kubernetes",
-                NAMESPACE=SYSTEM_NAMESPACE,
-                IS_CLUSTER="true",
-                KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
-                **trust.control_plane,
-            ).start()
-
-        all_replicas = {f"cp-{number}": add_replica(f"cp-{number}") for number in range(replicas)}
-        control_plane = all_replicas["cp-0"]
-        addresses = ",".join(replica.address for replica in all_replicas.values())
-        gateway = HttpGateway(programs, addresses, **trust.gateway).start()
-        fleet, root = start_bases(programs, gateway, bases)
-        ours = {"control plane": control_plane.server.pid, "gateway": gateway.server.pid, "bases": fleet.pid}
-        others = usage.children(os.getpid())
-        yield Stage(
-            bases=bases,
-            kubernetes=version,
-            pids=ours | {name: others[name] for name in CLUSTER_PROGRAMS},
-            cluster_root=cluster.url,
+        children = usage.children(os.getpid())
+        server = ApiServer(
+            version=f"Kubernetes {cluster.version}",
+            root=cluster.url,
+            environ=cluster.environ(CONTROL_PLANE),
+            pids={name: children[name] for name in CLUSTER_PROGRAMS},
             kubeconfig=cluster.kubeconfig(ADMIN),
-            metrics={
-                "control plane": f"http://127.0.0.1:{control_plane.metrics}",
-                **{name: f"http://127.0.0.1:{replica.metrics}" for name, replica in all_replicas.items()},
-                "gateway": f"http://127.0.0.1:{gateway.metrics}",
-            },
-            bases_root=root,
             audited=cluster.audited,
-            replicas=all_replicas,
-            add_replica=add_replica,
-            tool=trust.tool,
         )
+        trust = trusted.tls(cluster, Path(folder)) if tls else trusted.plaintext(programs.folder)
+        yield build(programs, server, trust, bases, replicas)
         say("taking everything down")
 
 
-def start_bases(programs: Programs, gateway: HttpGateway, bases: int) -> tuple[Server, str]:
+def build(
+    programs: Programs, server: ApiServer, trust: Trust, bases: int, replicas: int, fleet: str = "benchmarks.bases"
+) -> Stage:
+    """Start control planes, gateway, and fleet, a module, as the process of the bases; raises ServerFailed, OSError."""
+    say(f"starting control plane, gateway and the process of {bases} bases; {server.version}")
+
+    def add_replica(name: str) -> ControlPlane:
+        return ControlPlane(programs, name, IS_CLUSTER="true", **server.environ, **trust.control_plane).start()
+
+    started = {f"cp-{number}": add_replica(f"cp-{number}") for number in range(replicas)}
+    addresses = ",".join(replica.address for replica in started.values())
+    gateway = HttpGateway(programs, addresses, **trust.gateway).start()
+    process, root = start_bases(programs, gateway, bases, fleet)
+    (_, first), *others = started.items()
+    return Stage(
+        bases=bases,
+        server=server,
+        pids={
+            "control plane": first.server.pid,
+            **{name: replica.server.pid for name, replica in others},
+            "gateway": gateway.server.pid,
+            "bases": process.pid,
+            **server.pids,
+        },
+        metrics={
+            **{name: f"http://127.0.0.1:{replica.metrics}" for name, replica in started.items()},
+            "gateway": f"http://127.0.0.1:{gateway.metrics}",
+        },
+        bases_root=root,
+        replicas=started,
+        add_replica=add_replica,
+        tool=trust.tool,
+    )
+
+
+def start_bases(
+    programs: Programs, gateway: HttpGateway, bases: int, module: str = "benchmarks.bases"
+) -> tuple[Server, str]:
     """Start the process of all bases; return it, and where it is controlled. No base has begun."""
     admin = programs.port()
     fleet = programs.program(
         "bases",
-        "benchmarks.bases",
+        module,
         *("--controller", gateway.url, "--count", str(bases), "--admin-port", str(admin)),
         environ={"PYTHONPATH": str(ROOT)},
     )
@@ -146,8 +172,9 @@ def start_bases(programs: Programs, gateway: HttpGateway, bases: int) -> tuple[S
 @asynccontextmanager
 async def line(built: Stage) -> AsyncIterator[Line]:
     """Connect to a stage."""
+    credentials = None if built.server.kubeconfig is None else tls(built.server.kubeconfig)
     async with AsyncExitStack() as stack:
-        kube = await stack.enter_async_context(connected(built.cluster_root, tls(built.kubeconfig)))
+        kube = await stack.enter_async_context(connected(built.server.root, credentials))
         fleet = await stack.enter_async_context(connected(built.bases_root))
         programs = {name: await stack.enter_async_context(connected(root)) for name, root in built.metrics.items()}
         yield Line(built, kube, fleet, programs)

@@ -32,7 +32,7 @@ def compare(options: argparse.Namespace) -> tuple[dict[str, str], list[Figure]]:
         for tls in WAYS:
             say(f"round {number + 1} of {options.rounds}, {WAYS[tls]}")
             with stage(options.bases, options.logs, tls=tls) as built:
-                where = where or machine.describe(f"Kubernetes {built.kubernetes}")
+                where = where or machine.describe(built.server.version)
                 rests[tls].append(asyncio.run(_rest(built, options.seconds)))
     return where, figures(rests, options.bases)
 

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from controlplane import optional, replica, trust
+from controlplane import kubeletapi, optional, replica, trust
 from controlplane.app.clock import SystemClock
-from controlplane.app.events import About, Recorder
+from controlplane.app.events import Recorder
 from controlplane.app.reporting.hooks import Reporter
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.domain.contract import MEMBER_LEASE_PREFIX
@@ -30,21 +30,21 @@ async def serve(settings: ControlPlaneSettings, stop: asyncio.Event) -> None:
         open_backend = optional.kubernetes if kind is ClusterKind.KUBERNETES else optional.embedded
         backend = await stack.enter_async_context(open_backend(settings))
         cluster = ApiCluster(backend.api, env=settings.env, kind=kind.value, clock=clock, namespace=settings.namespace)
-        lease = About("Lease", settings.namespace, MEMBER_LEASE_PREFIX + settings.client_id)
-        recorder = Recorder(cluster, clock, env=settings.env, own=lease)
+        own = f"{settings.namespace}/{MEMBER_LEASE_PREFIX}{settings.client_id}"
+        recorder = Recorder(cluster, clock, env=settings.env, own=own)
         poster = await stack.enter_async_context(Poster())
         reports = optional.reporter(settings, poster)
         recorder.subscribe(reports.happened)
         tracker = optional.tracker(settings, poster, has_hooks=bool(reports.queues))
         if tracker is not None:
             recorder.subscribe(tracker.happened)
-        kubelet = await stack.enter_async_context(optional.kubelet(settings, backend, cluster))
+        kubelet = await stack.enter_async_context(kubeletapi.kubelet(settings, backend.api, backend.pods, cluster))
         probes = await stack.enter_async_context(ProbeClient(settings.allowed_cidrs))
         known = await trust.build(settings, backend.api)
         built = replica.build(settings, backend, cluster, recorder, kubelet, probes, known)
         status = StatusServer(
             built.trouble,
-            notes=known.notes,
+            notes=lambda: (*known.notes(), *kubelet.notes()),
             health_port=settings.health_port,
             metrics_port=settings.metrics_port,
             host=settings.status_host,

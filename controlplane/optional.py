@@ -1,6 +1,6 @@
-"""The parts of the control plane that its settings choose: the cluster, hooks, tracker, the kubelet API."""
+"""The parts of the control plane that its settings choose: the cluster, hooks, tracker."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,11 @@ from typing import NoReturn
 
 import structlog
 
-from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import ClusterError, Manifests
 from controlplane.app.reporting.hooks import HookQueue, Reporter
 from controlplane.app.reporting.tracking import Tracker
-from controlplane.cluster.adapter import ApiCluster, kubelet_services
-from controlplane.cluster.api import ApiServer, PodLogs
+from controlplane.cluster.api import ApiServer, PodAccess
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.posting import PACE_OF_LINKS, Poster, TrackerLink
 from controlplane.settings import ControlPlaneSettings
@@ -29,7 +27,7 @@ class Backend:
     """The cluster's API, what must run beside it, manifests where they can be applied, and its own trouble in words."""
 
     api: ApiServer
-    logs: PodLogs | None = None
+    pods: PodAccess | None = None
     run: Callable[[], Coroutine[None, None, NoReturn]] | None = None
     manifests: Manifests | None = None
     trouble: Callable[[], str | None] = lambda: None
@@ -49,7 +47,7 @@ async def kubernetes(settings: ControlPlaneSettings) -> AsyncIterator[Backend]:
             fix = "correct it, or name another with KUBECONFIG; docs/kubeconfig.md has what each field means"
         raise process.StartError(f"{error}; {fix}") from error
     try:
-        yield Backend(api, api)
+        yield Backend(api, pods=api)
     finally:
         await api.close()
 
@@ -129,50 +127,3 @@ def tracker(settings: ControlPlaneSettings, poster: Poster, *, has_hooks: bool) 
         env=settings.env,
         everything=config.level == "debug",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Kubelet:
-    """The kubelet API: its address for Nodes, and what runs for it."""
-
-    address: KubeletAddress
-    parts: Mapping[str, Callable[[], Coroutine[None, None, NoReturn]]]
-
-
-@asynccontextmanager
-async def kubelet(settings: ControlPlaneSettings, backend: Backend, cluster: ApiCluster) -> AsyncIterator[Kubelet]:
-    """Serve the kubelet API, if it is enabled."""
-    if not settings.kubelet_proxy_enabled or backend.logs is None:
-        yield Kubelet(NO_KUBELET, {})
-        return
-    from controlplane.access.reviews import Reviewer
-    from controlplane.kubelet.access import KubeletAccess
-    from controlplane.kubelet.logs import ModuleLogs
-    from controlplane.kubelet.server import KubeletServer
-
-    clock = SystemClock()
-    access = KubeletAccess(Reviewer(backend.api))
-    server = KubeletServer(
-        host=settings.status_host,
-        port=settings.kubelet_proxy_port,
-        files=settings.kubelet_files,
-        access=access,
-        logs=ModuleLogs(
-            pods=cluster.pods,
-            nodes=cluster.nodes,
-            access=access,
-            api=backend.api,
-            namespace=settings.namespace,
-            source=backend.logs,
-        ),
-    )
-    services = kubelet_services(backend.api, settings.namespace, clock)
-    try:
-        await server.start()
-        log.info("kubelet API started", port=server.port, namespace=settings.namespace)
-        yield Kubelet(
-            KubeletAddress(services, settings.kubelet_proxy_port, settings.env),
-            {"kubelet-services": services.run, "kubelet": server.run},
-        )
-    finally:
-        await server.stop()

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import structlog
 
+from controlplane.app.base.modulelimits import ModuleLimits
 from controlplane.app.base.prober import Prober
 from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.clock import SystemClock
@@ -27,9 +28,11 @@ from controlplane.app.tooling.vnodes import VNodes
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.app.workloads.followers import FollowerScaling
 from controlplane.app.workloads.ignored import IgnoredDeployments
+from controlplane.app.workloads.releases import BatchedReleases
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.domain.ownership.member import Member
-from controlplane.optional import Backend, Kubelet
+from controlplane.kubeletapi import Kubelet
+from controlplane.optional import Backend
 from controlplane.rpc.access.connections import ServerConnections
 from controlplane.rpc.access.guard import Guard
 from controlplane.rpc.server import Server
@@ -39,6 +42,7 @@ from controlplane.rpc.tooling.following import ReplicaServicer
 from controlplane.rpc.tooling.index import Index
 from controlplane.rpc.tooling.replicas import ReplicaLinks
 from controlplane.rpc.tooling.servicer import ToolingServicer
+from controlplane.rpc.tooling.usages import SharedUsages
 from controlplane.rpc.tunnel.session import TunnelServicer
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from controlplane.trust import Trust
@@ -128,13 +132,16 @@ def build(
         cluster=cluster,
         clock=clock,
         roster=roster,
-        leases=LeaseKeeper(cluster, clock, members, roster, recorder, env=policy.env, random=random),
+        leases=LeaseKeeper(
+            cluster, clock, members, roster, recorder, env=policy.env, random=random, times=policy.leases
+        ),
         gateways=GatewayDirectory(clock.monotonic, roster),
         recorder=recorder,
         policy=policy,
         random=random,
         kubelet=kubelet.address,
         prober=Prober(probes, clock, random),
+        limits=ModuleLimits(cluster.limited_pods),
     )
     fleet, baselines = Fleet(around, members), Baselines(cluster, roster, policy)
     router = ReportRouter(roster, around.leases, members, baselines, clock)
@@ -158,6 +165,7 @@ def build(
     )
     replicas = ReplicaServicer(index, roster, recorder, around.gateways, instance=instance)
     connections = ServerConnections(settings.grpc_ports)
+    usages = SharedUsages(vnodes, index, links)
     parts = {
         "cluster": cluster.run(),
         "members": _belong(members),
@@ -169,7 +177,7 @@ def build(
         "index": index.run(),
         "connections": connections.run(),
         **_workloads(around, members),
-        **{name: run() for name, run in (*kubelet.parts.items(), *trust.parts.items())},
+        **{name: run() for name, run in (*kubelet.parts(usages).items(), *trust.parts.items())},
         **({"backend": backend.run()} if backend.run is not None else {}),
     }
     guard = Guard(trust.authenticator, trust.circle, known=connections.known)
@@ -181,9 +189,20 @@ def _workloads(around: Surroundings, members: Membership) -> dict[str, Part]:
     """Return what one replica does for all in the cluster, besides its own bases."""
     cluster, recorder, policy = around.cluster, around.recorder, around.policy
     parts: dict[str, Part] = {
-        "foreign-pods": ForeignPods(cluster, around.roster, recorder, around.clock).run(),
+        "foreign-pods": ForeignPods(
+            cluster, around.roster, around.leases, recorder, policy, around.clock, around.random
+        ).run(),
         "ignored": IgnoredDeployments(cluster, recorder, policy, members.mine).run(),
     }
+    releases = BatchedReleases(
+        cluster=cluster,
+        clock=around.clock,
+        recorder=recorder,
+        policy=policy,
+        random=around.random,
+        mine=members.mine,
+    )
+    parts["releases"] = releases.run()
     if policy.peers_follow:
         followers = FollowerScaling(
             cluster=cluster,

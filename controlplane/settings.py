@@ -11,13 +11,15 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from controlplane.app.policy import Policy
-from controlplane.domain import quantities
 from controlplane.domain.base.planner import ModulePolicy, OrphanPolicy
 from controlplane.domain.contract import MEMBER_LEASE_PREFIX
 from controlplane.domain.identity import LABEL, MAX_NAME, parse_env
+from controlplane.domain.ownership.lease import DURATION, Times
+from controlplane.kubelet.settings import OTHERWISE, KubeletSettings
 from controlplane.reports import hooks, trackerfile
 from controlplane.reports.posting import Poster
 from controlplane.rpc.settings import GrpcSettings
+from controlplane.vnodesettings import VNodeSettings
 from service import tls
 from service.addresses import DEFAULT_NETWORKS, Network, parse_networks
 from service.listening import (
@@ -34,7 +36,6 @@ from service.logs import LogFormat, LogLevel
 from service.settings import state_folder
 
 _PART = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
-_RESOURCE = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
 class ClusterKind(Enum):
@@ -86,19 +87,7 @@ def own_namespace() -> str:
         return "default"
 
 
-def offered(text: str) -> dict[str, str]:
-    """Return the resources of VNODE_RESOURCES, as the API server writes them; raises ValueError."""
-    found: dict[str, str] = {}
-    for part in text.split(",") if text.strip() != "none" else ():
-        name, equals, size = (each.strip() for each in part.partition("="))
-        quantity = quantities.canonical(size)
-        if not equals or not _RESOURCE.fullmatch(name) or name == "pods" or quantity is None:
-            raise ValueError(f"{part.strip()!r} is not RESOURCE=QUANTITY; give cpu=100,memory=64Gi, or none")
-        found[name] = quantity
-    return found
-
-
-class ControlPlaneSettings(GrpcSettings):
+class ControlPlaneSettings(VNodeSettings, KubeletSettings, GrpcSettings):
     """Variables of controlplane."""
 
     client_id: ReplicaName = Field(
@@ -122,6 +111,11 @@ class ControlPlaneSettings(GrpcSettings):
     )
     workload_max_level: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="highest workload level of a replica; it leaves a new base to others for 0.1 s a level"
+    )
+    lease_duration: Annotated[int, Field(ge=DURATION, le=300)] = Field(
+        DURATION,
+        description="seconds that the Lease of a VNode lasts, the same on all replicas; from 60 on it is renewed every "
+        "20 s in place of 10 s, which halves the writes of a large fleet",
     )
     env: Annotated[str, AfterValidator(parse_env)] = Field(
         "dev", description="environment whose bases are served; a DNS label, used in lower case as bases do"
@@ -184,26 +178,6 @@ class ControlPlaneSettings(GrpcSettings):
         description="networks that bases may be in, comma separated, as for the HTTP gateway: "
         "probes of modules go nowhere else",
     )
-    vnode_resources: str = Field(
-        "cpu=1000,memory=1Ti,ephemeral-storage=1Ti",
-        description="what each VNode offers the scheduler of resources that its base does not limit, so that Pods that "
-        "request it are placed: RESOURCE=QUANTITY, comma separated, or none; limited metaspace goes before memory",
-    )
-    kubelet_proxy_enabled: bool = Field(
-        False, description="true: kubectl logs works for modules, through a kubelet API that stands for all VNodes"
-    )
-    kubelet_proxy_port: Port = Field(10250, description="TCP port of the kubelet API")
-    kubelet_proxy_crt_path: str = Field(
-        "/etc/virtual-kubelet/tls/tls.crt",
-        description="PEM file of the kubelet API's certificate; it and the next two are read again when they change",
-    )
-    kubelet_proxy_key_path: str = Field(
-        "/etc/virtual-kubelet/tls/tls.key", description="PEM file of that certificate's key"
-    )
-    kubelet_proxy_client_ca_path: str = Field(
-        "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
-        description="PEM file of the CA whose client certificates the kubelet API accepts, the API server's above all",
-    )
     log_format: LogFormat = Field(LogFormat.JSON, description="json or console")
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")
 
@@ -211,12 +185,6 @@ class ControlPlaneSettings(GrpcSettings):
     @classmethod
     def _networks(cls, value: Any) -> Any:
         return parse_networks(value) if isinstance(value, str) else value
-
-    @field_validator("vnode_resources")
-    @classmethod
-    def _vnode_resources(cls, value: str) -> str:
-        offered(value)
-        return value
 
     @field_validator("kubeconfig")
     @classmethod
@@ -245,6 +213,16 @@ class ControlPlaneSettings(GrpcSettings):
 
     @model_validator(mode="after")
     def _kubelet(self) -> Self:
+        if self.kubelet_exec_enabled and self.kind is ClusterKind.EMBEDDED:
+            raise ValueError(
+                "KUBELET_EXEC_ENABLED=true: the embedded cluster has no kubelet API; "
+                "set CLUSTER=kubernetes or KUBECONFIG, or leave KUBELET_EXEC_ENABLED out"
+            )
+        if self.kubelet_exec_enabled and self.kubelet_proxy_enabled is False:
+            raise ValueError(
+                "KUBELET_EXEC_ENABLED=true needs the kubelet API, which KUBELET_PROXY_ENABLED=false turns off; "
+                "leave one of them out"
+            )
         if not self.kubelet_proxy_enabled:
             return self
         if self.kind is ClusterKind.EMBEDDED:
@@ -253,7 +231,10 @@ class ControlPlaneSettings(GrpcSettings):
                 "set CLUSTER=kubernetes or KUBECONFIG, or leave KUBELET_PROXY_ENABLED out"
             )
         try:
-            self.kubelet_files.load()
+            if self.kubelet_files is not None:
+                self.kubelet_files.load()
+            else:
+                self.kubelet_client_ca.read(OTHERWISE)
         except tls.WrongCertificates as error:
             raise ValueError(str(error)) from None
         return self
@@ -304,16 +285,6 @@ class ControlPlaneSettings(GrpcSettings):
         return host_port(host, self.grpc_port) if host else ""
 
     @property
-    def kubelet_files(self) -> tls.Files:
-        """The certificate files of the kubelet API."""
-        return tls.Files(
-            crt=tls.PemFile("KUBELET_PROXY_CRT_PATH", self.kubelet_proxy_crt_path),
-            key=tls.PemFile("KUBELET_PROXY_KEY_PATH", self.kubelet_proxy_key_path),
-            client_ca=tls.PemFile("KUBELET_PROXY_CLIENT_CA_PATH", self.kubelet_proxy_client_ca_path),
-            otherwise="leave KUBELET_PROXY_ENABLED out",
-        )
-
-    @property
     def kind(self) -> ClusterKind:
         """The adapter that is meant: kubernetes or embedded."""
         if self.cluster is not ClusterKind.AUTO:
@@ -339,11 +310,12 @@ class ControlPlaneSettings(GrpcSettings):
             env=self.env,
             version=version,
             modules=ModulePolicy(orders=self.vnode_worker_num, orphans=self.orphan_module_policy),
+            leases=Times(self.lease_duration),
             module_uninstall_timeout=self.module_uninstall_timeout,
             scale_down_delay=self.module_scale_down_delay,
             peers_follow=self.peers_follow,
             clustered=self.is_cluster,
             most_level=self.workload_max_level,
             most_bases=self.max_bases,
-            vnode_resources=offered(self.vnode_resources),
+            nodes=self.nodes,
         )

@@ -64,9 +64,8 @@ class Trust:
     async def serve(self, server: Server, settings: ControlPlaneSettings) -> NoReturn:
         """Serve, as soon as there is a certificate where one is needed. Raises StartError."""
         keeper = self.keeper
-        while keeper is not None and keeper.current is None:
-            keeper.changed.clear()
-            await keeper.changed.wait()
+        if keeper is not None:
+            await keeper.first()
         host, port = settings.listens_at, settings.grpc_port
         if keeper is None and self.files is None:
             address = server.listen("GRPC_PORT", host, port, None)

@@ -131,7 +131,7 @@ def _table(variables: dict[str, FieldInfo]) -> str:
 
 def _values(field: FieldInfo) -> str:
     kind: Any = field.annotation
-    if kind is bool:
+    if kind in (bool, bool | None):
         return "`true`, `false`"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return ", ".join(f"`{member.value}`" for member in kind)

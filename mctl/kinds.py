@@ -95,6 +95,11 @@ def state(vnode: pb.VNode) -> str:
     return _STATES.get(vnode.state, "Unknown")
 
 
+def _state(vnode: pb.VNode) -> str:
+    """Return the state with that of scheduling, as kubectl shows it."""
+    return f"{state(vnode)},SchedulingDisabled" if vnode.unschedulable else state(vnode)
+
+
 def _modules(vnode: pb.VNode) -> int | None:
     return None if vnode.modules_unknown else vnode.modules
 
@@ -109,7 +114,7 @@ VNODE: ItemKind[pb.VNode] = ItemKind(
     wide="BASE BASE-NAME ADDRESS GATEWAY LAST-SEEN FENCE MESSAGE",
     cells={
         "CLUSTER": lambda v: v.cluster_name,
-        "STATE": state,
+        "STATE": _state,
         "MODULES": _modules,
         "AGE": lambda v: age_of(v, "created"),
         "LAST-SEEN": lambda v: age_of(v, "last_seen"),

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,9 +145,12 @@ class MqttConnection:
         self._publishes[sent.mid] = future
         return future
 
-    async def subscribe(self, filters: Sequence[str], *, qos: int = 1, within: float = ANSWER_TIMEOUT) -> list[bool]:
-        """Subscribe; return for each filter whether the broker took it. Raises Lost or Unanswered."""
-        sent = self._client.subscribe([(name, qos) for name in filters])
+    async def subscribe(self, filters: Mapping[str, int], *, within: float = ANSWER_TIMEOUT) -> list[bool]:
+        """Subscribe to filters, each with its QoS; return for each whether the broker took it.
+
+        Raises Lost or Unanswered.
+        """
+        sent = self._client.subscribe([*filters.items()])
         codes = await self._request(f"subscribe to {', '.join(filters)}", *sent, within)
         # A filter without a return code was not taken.
         return [at < len(codes) and codes[at] < _REFUSED for at in range(len(filters))]

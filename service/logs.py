@@ -89,6 +89,7 @@ def configure(log_format: LogFormat, level: LogLevel, **bound: str) -> None:
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain),
     ]
     if log_format is LogFormat.JSON:
+        shared.append(structlog.stdlib.add_logger_name)
         render = [_TRACEBACKS, _mask, structlog.processors.JSONRenderer(serializer=_as_json)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

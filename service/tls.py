@@ -4,6 +4,7 @@ cert-manager and the like replace a certificate long before it ends. Connections
 one; files that cannot be used leave the old in place.
 """
 
+import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +147,20 @@ class Certificates:
         # Called in each handshake, also in one that names no server.
         following.sni_callback = choose
         return following
+
+
+def context_of(contents: Contents, alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
+    """Return a server's context of contents that are in no file. Raises ssl.SSLError, ValueError. Blocks."""
+    context = empty_context(alpn, client_certificates=bool(contents.client_ca))
+    # OpenSSL reads certificates and keys from files alone: this one is memory, and gone with its descriptor.
+    memory = os.memfd_create("certificate")
+    with os.fdopen(memory, "wb") as file:
+        file.write(contents.crt + b"\n" + contents.key)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{memory}", password=_no_password)
+    if contents.client_ca:
+        context.load_verify_locations(cadata=contents.client_ca.decode("ascii"))
+    return context
 
 
 def empty_context(alpn: tuple[str, ...], *, client_certificates: bool) -> ssl.SSLContext:

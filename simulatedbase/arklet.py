@@ -198,7 +198,7 @@ class Arklet:
         master = fastjson.master(self._profile)
         found = {
             "jvm": fastjson.jvm(self._profile, self._metaspace_used, self._life.uptime()),
-            "cpu": fastjson.CPU,
+            "cpu": fastjson.cpu(self._life.uptime()),
             "masterBizInfo": master,
             "pluginListInfo": fastjson.PLUGINS,
             "bizListInfo": [master, *map(fastjson.health_entry, self.modules())],

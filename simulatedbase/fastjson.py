@@ -22,7 +22,7 @@ _RECORDED: Json = orjson.loads(Path(__file__).with_name("recorded.json").read_by
 NOT_FOUND: Json = {"code": "CMD_NOT_FOUND", "message": "please follow the doc"}
 """The envelope for a command that does not exist."""
 
-CPU: Json = _RECORDED["health"]["cpu"]
+_CPU: Json = _RECORDED["health"]["cpu"]
 PLUGINS: list[Json] = _RECORDED["health"]["pluginListInfo"]
 _JVM: Json = _RECORDED["health"]["jvm"]
 _INSTALLED: Json = _RECORDED["installed"]
@@ -92,6 +92,11 @@ def jvm(profile: Profile, metaspace_used: int, uptime: float) -> Json:
         "run time(s)": round(uptime, 3),
     }
     return _JVM | own
+
+
+def cpu(uptime: float) -> Json:
+    """Return the CPU figures of health: shares in percent, and the milliseconds that all processors have counted."""
+    return _CPU | {"total used (%)": round(uptime * _CPU["count"] * 1000.0, 1)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from service.secrets import KNOWN
+
 pytest_plugins = ["tests.servers.fixtures"]
 
 # A run in the background ignores SIGINT, and so would the programs that it starts and interrupts.
@@ -41,3 +43,11 @@ def log_configuration() -> Iterator[None]:
         structlog.reset_defaults()
     else:
         structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
+def known_secrets() -> Iterator[None]:
+    """Forget what a test registered as a secret: it is a word in the output of others."""
+    before = {source: values.copy() for source, values in KNOWN._sources.items()}, KNOWN._forms
+    yield
+    KNOWN._sources, KNOWN._forms = before

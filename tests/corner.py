@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+
+import pytest
 
 from tests.everything import WORKLOADS, Bases, Everything, Namespace, manifest, ready
 from tests.programs import Programs, eventually
@@ -35,6 +38,29 @@ def isolated(everything: Everything, name: str) -> Iterator["Sandbox"]:
     finally:
         own.end()
         everything.cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="package")
+def everything(
+    request: pytest.FixtureRequest, kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Everything]:
+    """Everything but bases, running: one for each package that imports it."""
+    with stage(kube_cluster, tmp_path_factory.mktemp(_package(request))) as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(request: pytest.FixtureRequest, everything: Everything) -> Iterator["Sandbox"]:
+    """A namespace and a cluster of bases for one test."""
+    with isolated(everything, f"{_package(request)}-{next(_numbers)}") as own:
+        yield own
+
+
+def _package(request: pytest.FixtureRequest) -> str:
+    return request.path.parent.name.replace("_", "-")
+
+
+_numbers = count(1)
 
 
 class Sandbox(Namespace):

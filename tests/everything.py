@@ -8,8 +8,8 @@ from typing import Any, Self
 import yaml
 
 from tests.programs import STARTED_WITHIN, ControlPlane, HttpGateway, MqttGateway, Programs, ask, eventually, status
-from tests.servers.cleaning import SYSTEM_NAMESPACE
-from tests.servers.cluster import CONTROL_PLANE, KubeCluster
+from tests.servers.bundles import OLDEST_KUBERNETES, under_test
+from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import ApiError, Json, KubeApi
 from tests.servers.mosquitto import Mosquitto
 
@@ -22,6 +22,7 @@ _PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "DaemonSet": "/apis/apps/v1/namespaces/{}/daemonsets",
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "Rollout": "/apis/argoproj.io/v1alpha1/namespaces/{}/rollouts",
 }
 WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet")
 _VERBS = {"installBiz": "install", "uninstallBiz": "uninstall", "switchBiz": "switch"}
@@ -36,9 +37,7 @@ class Everything:
         self.programs = programs
         self.control_plane = ControlPlane(
             programs,
-            CLUSTER="kubernetes",
-            NAMESPACE=SYSTEM_NAMESPACE,
-            KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
+            **cluster.environ(),
             LOG_LEVEL="debug",
             **environ,
         )
@@ -156,11 +155,17 @@ def node_name(identity: str) -> str:
     return f"vnode.{identity}.{ENV}"
 
 
+def example(file: str) -> Path:
+    """Return an example in the form for the Kubernetes under test."""
+    older = EXAMPLES / "before-1.31" / file
+    return older if OLDEST_KUBERNETES in under_test() and older.exists() else EXAMPLES / file
+
+
 def manifest(
     file: str, *, version: str = "0.0.1", cluster: str = "default", name: str = "", module: str = "biz1"
 ) -> Json:
     """Return an example with another module or version everywhere, other bases, and a name."""
-    text = (EXAMPLES / file).read_text(encoding="utf-8")
+    text = example(file).read_text(encoding="utf-8")
     found: Json = yaml.safe_load(text.replace("0.0.1", version).replace("biz1", module))
     found["metadata"]["name"] = name or found["metadata"]["name"]
     rules = pod_spec(found)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]

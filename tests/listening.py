@@ -16,7 +16,7 @@ def listening() -> Mapping[str, frozenset[str]]:
         program: frozenset(
             str(field.validation_alias or name.upper())
             for name, field in settings.model_fields.items()
-            if Le(65535) in field.metadata
+            if Le(65535) in field.metadata and name.endswith("_port")
         )
         - CONNECTED_TO
         for program, settings in PROGRAMS.items()

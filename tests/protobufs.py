@@ -27,6 +27,7 @@ _SCALARS: dict[int, st.SearchStrategy[Any]] = {
     _F.TYPE_INT64: _whole(-(2**63), 2**63 - 1),
     _F.TYPE_UINT32: _whole(0, 2**32 - 1),
     _F.TYPE_UINT64: _whole(0, 2**64 - 1),
+    _F.TYPE_DOUBLE: st.floats(),
     _F.TYPE_ENUM: st.integers(0, 8) | _whole(-(2**31), 2**31 - 1),
 }
 

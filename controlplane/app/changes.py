@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
@@ -30,23 +31,23 @@ class Subscription(Generic[T]):
     """The names that changed since they were last taken."""
 
     def __init__(self) -> None:
-        self._names: set[T] = set()
+        self._names: dict[T, None] = {}
         self._some = asyncio.Event()
 
     def note(self, name: T) -> None:
         """Note that something of that name changed."""
-        self._names.add(name)
+        self._names[name] = None
         self._some.set()
 
     def nudge(self) -> None:
         """End a wait, although nothing changed by name."""
         self._some.set()
 
-    def take(self) -> set[T]:
-        """Return the names and start again."""
+    def take(self) -> AbstractSet[T]:
+        """Return the names, as they came, and start again."""
         self._some.clear()
-        names, self._names = self._names, set()
-        return names
+        names, self._names = self._names, {}
+        return names.keys()
 
     async def wait(self, seconds: float | None = None) -> None:
         """Return when there are names, or after so many seconds."""

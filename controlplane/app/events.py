@@ -5,6 +5,7 @@ are dropped and counted.
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,9 @@ from typing import NamedTuple, NoReturn
 import structlog
 
 from controlplane.app.metrics import EVENTS_DROPPED
-from controlplane.app.ports import Clock, Cluster, ClusterError
+from controlplane.app.ports import Clock, Cluster, ClusterError, Transient, Unknown
 from controlplane.domain import contract
+from controlplane.domain.backoff import Backoff
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import ClusterEvent, ModuleDeployment, Node, Pod
 from controlplane.domain.remarks import Remark
@@ -25,6 +27,9 @@ log = structlog.get_logger(__name__)
 KEPT = 2000
 WAITING = 2000
 WRITERS = 4
+ATTEMPTS = 8
+"""To write one Event: about a minute and a half in all."""
+RETRY = Backoff(first=1.0, longest=30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Happening:
 
 
 class About(NamedTuple):
-    """The object that an Event is about; uid is empty where it is not known."""
+    """The object that an Event is about; uid is empty where it is not known, and kubectl describe has no Event then."""
 
     kind: str
     namespace: str
@@ -57,10 +62,17 @@ class About(NamedTuple):
     uid: str = ""
 
 
-class Recorder:
-    """Records happenings; run writes them to the cluster. own is what Events about this replica are about."""
+def member_lease(cluster: Cluster, key: str) -> About:
+    """Return a replica's member lease as what an Event is about; key is that of the lease."""
+    namespace, _, name = key.partition("/")
+    known = cluster.members.get(key)
+    return About("Lease", namespace, name, known.uid if known is not None else "")
 
-    def __init__(self, cluster: Cluster, clock: Clock, *, env: str, own: About) -> None:
+
+class Recorder:
+    """Records happenings; run writes them to the cluster. own is the key of this replica's member lease."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, *, env: str, own: str) -> None:
         self._cluster = cluster
         self._clock = clock
         self._env = env
@@ -78,13 +90,19 @@ class Recorder:
         """Call handler with each happening from now on."""
         self._subscribers.append(handler)
 
-    def node(self, node: Node | None, vnode: str, remark: Remark) -> None:
-        """Something happened to a VNode; an Event may be about a Node that is not there yet, or not any more."""
-        uid = node.uid if node is not None else ""
-        self._record(Happening(remark, vnode=vnode), About("Node", "", vnode, uid))
+    def node(self, node: Node | None, vnode: str, remark: Remark, *, written: bool = True) -> None:
+        """Something happened to a VNode; an Event may be about a Node that is not there yet, or not any more.
 
-    def pod(self, pod: Pod, remark: Remark, *, module: str = "", written: bool = True) -> None:
-        """Something happened to a module of a Pod, or to the Pod; written: it is worth an Event in the cluster."""
+        written: it is worth an Event in the cluster.
+        """
+        uid = node.uid if node is not None else ""
+        self._record(Happening(remark, vnode=vnode), About("Node", "", vnode, uid) if written else None)
+
+    def pod(self, pod: Pod, remark: Remark, *, module: str = "", written: bool = True, event: str = "") -> None:
+        """Something happened to a module of a Pod, or to the Pod; written: it is worth an Event in the cluster.
+
+        event is the Event's message, if that is another one: with the same message it is counted up.
+        """
         happening = Happening(
             remark,
             vnode=pod.node_name,
@@ -93,7 +111,7 @@ class Recorder:
             labels=pod.labels,
             trace_id=pod.labels.get(contract.TRACE_ID) or pod.annotations.get(contract.TRACE_ID, ""),
         )
-        self._record(happening, About("Pod", pod.namespace, pod.name, pod.uid) if written else None)
+        self._record(happening, About("Pod", pod.namespace, pod.name, pod.uid) if written else None, event=event)
 
     def deployment(self, deployment: ModuleDeployment, remark: Remark) -> None:
         """Something happened to a module Deployment."""
@@ -116,7 +134,7 @@ class Recorder:
 
     def replica(self, remark: Remark) -> None:
         """Something happened to this replica as a whole."""
-        self._record(Happening(remark), self._own)
+        self._record(Happening(remark), member_lease(self._cluster, self._own))
 
     def _record(
         self, happening: Happening, about: About | None = None, *, event: str = "", logged: bool = False
@@ -145,7 +163,7 @@ class Recorder:
             self._waiting.put_nowait(ClusterEvent(*about, remark.type, remark.reason, masked(event) or remark.message))
 
     async def run(self) -> NoReturn:
-        """Write what waits; an Event that the cluster does not take is dropped, it is news, not state."""
+        """Write what waits, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for number in range(WRITERS):
                 group.create_task(self._write(), name=f"event-writer-{number}")
@@ -155,7 +173,20 @@ class Recorder:
         while True:
             event = await self._waiting.get()
             try:
-                await self._cluster.record_event(event)
+                await self._written(event)
             except ClusterError as error:
                 EVENTS_DROPPED.inc()
                 log.debug("event not written", reason=event.reason, cause=str(error))
+
+    async def _written(self, event: ClusterEvent) -> None:
+        """Write an Event, again while the cluster turns it away for now; raises ClusterError.
+
+        What it does not take by then is given up: an Event is news, not state.
+        """
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return await self._cluster.record_event(event)
+            except (Transient, Unknown) as error:
+                pause = max(RETRY.delay(attempt, random.random()), error.retry_after or 0.0)  # noqa: S311 - jitter
+            await asyncio.sleep(pause)
+        return await self._cluster.record_event(event)

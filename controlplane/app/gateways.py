@@ -1,6 +1,6 @@
 """The gateways that are connected now, and which of them serves a base."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,11 @@ from controlplane.domain.workloads.baselines import Baseline
 
 RETURN_WITHIN = 15.0
 """Seconds that a lost gateway is given to come back with the results that it keeps."""
+
+MORE = 1.1
+"""How many times its share of the bases a gateway may have before some move."""
+EVEN_WITHIN = 30.0
+"""Seconds in which as many bases may move as there are: half of them do where a second gateway joins the first."""
 
 
 class Link(Protocol):
@@ -67,6 +72,7 @@ class GatewayDirectory:
         """Since when any gateway serves a tunnel, on the monotonic clock; those that none serves are left out."""
         self._lost_at: dict[str, float] = {}
         self.version = 0
+        self._next_move_at = float("-inf")
 
     def connected(self, link: Link) -> None:
         """A gateway's session begins; an older one of the same gateway is forgotten."""
@@ -111,10 +117,26 @@ class GatewayDirectory:
         lost_at = self._lost_at.get(key)
         return 0.0 if lost_at is None else lost_at + RETURN_WITHIN
 
-    def choose(self, kind: TunnelKind, preferred: str) -> Link | None:
-        """Return the gateway to use: the preferred one while it serves, else the one with the fewest bases."""
+    def choose(self, kind: TunnelKind, preferred: str, *, movable: bool = False) -> Link | None:
+        """Return the gateway to use: the preferred one while it serves, else the one with the fewest bases.
+
+        One that is movable goes from a gateway that has more than its share to that one; whoever asks gets it then.
+        """
         serving = {c.link.info.gateway_id: c.link for c in self._connected.values() if self._serves(c, kind)}
-        return serving.get(preferred) or self._least(serving.values())
+        least, current = self._least(serving.values()), serving.get(preferred)
+        if current is None or least is None:
+            return least
+        return least if movable and self._moves(current, least, serving) else current
+
+    def _moves(self, current: Link, least: Link, serving: Collection[str]) -> bool:
+        """Return whether a base is to move now; moves are spread over the time in which they are to be done."""
+        load, now = self._roster.load, self._now()
+        has, total = load[current.info.gateway_id], sum(load[gateway] for gateway in serving)
+        mean = total / len(serving)
+        if now < self._next_move_at or has <= max(mean * MORE, mean + 1.0) or has - load[least.info.gateway_id] < 2:
+            return False
+        self._next_move_at = now + EVEN_WITHIN / total
+        return True
 
     def other(self, than: Link) -> Link | None:
         """Return another gateway that serves the same tunnel, the one with the fewest bases."""

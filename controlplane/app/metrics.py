@@ -20,6 +20,7 @@ RESULT_TO_STATUS = Histogram(
     "koupleless_result_to_status_seconds", "From taking a result to the Pod status being written", buckets=_QUICK
 )
 WRITES = Counter("koupleless_cluster_writes_total", "Writes asked of the cluster", ["what"])
+ACTOR_LOOKS = Counter("koupleless_actor_looks_total", "Times that the actor of a base looked at it")
 ACTOR_RESTARTS = Counter("koupleless_actor_restarts_total", "Restarts of a base's actor because of a fault in it")
 LEASE_RENEWAL_DELAY = Histogram(
     "koupleless_lease_renewal_delay_seconds", "How late lease renewals were", buckets=_QUICK
@@ -53,15 +54,22 @@ PEER_CHANGES = Counter(
 PEER_HELD = Gauge(
     "koupleless_peer_deployments_held", "Deployments not scaled down because what is known of the bases may be stale"
 )
+RELEASES = Gauge("koupleless_batched_deployments", "Deployments that this replica releases in batches")
+RELEASE_STEPS = Counter("koupleless_release_steps_total", "What releases in batches came to, by reason", ["reason"])
 DEPLOYMENTS_IGNORED = Gauge(
     "koupleless_deployments_ignored", "Module Deployments for which nothing is done, as an Event on each says"
 )
-FOREIGN_PODS = Counter("koupleless_foreign_pods_total", "Pods found on VNodes that are not modules, and left alone")
+FOREIGN_PODS = Counter(
+    "koupleless_foreign_pods_total", "Pods on VNodes that are not modules, by what was done", ["what"]
+)
 UNINSTALL_TIMEOUTS = Counter(
     "koupleless_uninstall_timeouts_total", "Pods removed although a module of theirs did not leave its base in time"
 )
 PROBES = Counter("koupleless_probes_total", "Probes sent to modules, by result", ["result"])
-EVENTS_DROPPED = Counter("koupleless_events_dropped_total", "Kubernetes Events not written because too many waited")
+EVENTS_DROPPED = Counter(
+    "koupleless_events_dropped_total",
+    "Kubernetes Events not written: too many waited, or they were refused",
+)
 HOOK_REPORTS = Counter("koupleless_hook_reports_total", "Reports for hooks that left the queue", ["kind", "outcome"])
 HOOK_QUEUE = Gauge("koupleless_hook_queue", "Reports that wait for hooks", ["kind"])
 HOOK_REPEATS = Counter("koupleless_hook_repeats_total", "Reports that were only counted, as the same was just sent")

@@ -1,9 +1,10 @@
 """How the application behaves: intervals and limits in seconds, one frozen tree."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controlplane.domain.base.planner import ModulePolicy
+from controlplane.domain.base.vnode import NodePolicy
+from controlplane.domain.ownership.lease import TIMES, Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Policy:
     """A replica leaves new bases to others that have fewer (IS_CLUSTER)."""
     most_level: int = 3
     """Highest workload level (WORKLOAD_MAX_LEVEL)."""
-    vnode_resources: Mapping[str, str] = field(default_factory=dict)
-    """What a VNode has of resources that its base does not limit, as quantities, for the scheduler."""
+    nodes: NodePolicy = field(default_factory=NodePolicy)
+    leases: Times = TIMES
+    """How long VNode leases last (LEASE_DURATION)."""
     most_bases: int = 10_000
     """New bases beyond this number are refused (MAX_BASES)."""

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from controlplane.domain.base.usage import Usage
 from controlplane.domain.objects import (
     ClusterEvent,
+    Condition,
     Lease,
+    LimitedPod,
     ModuleDeployment,
     Node,
     NodeStatus,
@@ -19,11 +22,14 @@ from controlplane.domain.objects import (
 )
 from controlplane.domain.probes import Handler, Outcome
 from controlplane.domain.reports import Report
+from controlplane.domain.revisions import Revision
 from controlplane.domain.workloads.rollout import Workload
 
 
 class ClusterError(Exception):
-    """The cluster did not do what it was asked to."""
+    """The cluster did not do what it was asked to. retry_after is in seconds when the cluster named one."""
+
+    retry_after: float | None = None
 
 
 class Rejected(ClusterError):
@@ -50,7 +56,7 @@ class Conflict(Rejected):
 
 
 class Transient(ClusterError):
-    """Try later: nothing was done. retry_after is in seconds when the cluster named one."""
+    """Try later: nothing was done."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -93,8 +99,15 @@ class Informer(Protocol[T_co]):
         """Call handler with the key of each object that changed from now on."""
 
 
+class Usages(Protocol):
+    """What bases use, whichever replica manages them."""
+
+    async def of(self, node: str) -> Usage | None:
+        """Return what the base of a VNode uses, None where that is not known. Takes a few seconds at most."""
+
+
 class PodInformer(Informer[Pod], Protocol):
-    """Module Pods, with an index by Node; its handlers get namespace/name."""
+    """Pods, with an index by Node; its handlers get namespace/name."""
 
     def on_node(self, node_name: str) -> tuple[Pod, ...]:
         """Return the Pods bound to a Node, oldest first."""
@@ -114,6 +127,14 @@ class Cluster(Protocol):
     @property
     def pods(self) -> PodInformer:
         """Pods labelled as modules."""
+
+    @property
+    def limited_pods(self) -> Informer[LimitedPod]:
+        """Pods of bases that have the label contract.MAX_MODULE_COUNT."""
+
+    @property
+    def foreign(self) -> PodInformer:
+        """Pods that are not labelled as modules, bound to any Node, and still Pending; without status and labels."""
 
     @property
     def nodes(self) -> Informer[Node]:
@@ -138,7 +159,7 @@ class Cluster(Protocol):
         """Create a Node with its status in one write."""
 
     async def patch_node(self, current: Node, spec: Node) -> Node:
-        """Bring labels, annotations and taints that we own to spec; others stay. Not the status."""
+        """Bring what we own of labels, annotations, taints and the provider ID to spec; others stay. Not the status."""
 
     async def patch_node_status(self, name: str, status: NodeStatus) -> Node:
         """Merge the status; conditions are merged by type."""
@@ -171,10 +192,33 @@ class Cluster(Protocol):
         """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace."""
 
     async def foreign_pods(self, node_name: str) -> tuple[Pod, ...]:
-        """Read the Pods bound to a Node that are not labelled as modules, from the cluster itself."""
+        """Read the Pods bound to a Node that are not labelled as modules, in any phase; some seconds old at worst."""
+
+    async def reject_pod(self, pod: Pod, reason: str, message: str) -> None:
+        """Make a Pod Failed if it still has pod.resource_version; nothing will ever run in it then."""
 
     async def scale_deployment(self, deployment: ModuleDeployment, replicas: int) -> ModuleDeployment:
         """Set the number of replicas if the Deployment still has deployment.resource_version."""
+
+    async def revisions(self, deployment: ModuleDeployment) -> tuple[Revision, ...]:
+        """Read the ReplicaSets of a Deployment, from the cluster itself."""
+
+    async def write_release(self, deployment: ModuleDeployment, state: str, condition: Condition) -> ModuleDeployment:
+        """Write how far a release is if the Deployment still has deployment.resource_version."""
+
+    async def release_pod(self, pod: Pod, condition: Condition) -> Pod:
+        """Add a condition to a Pod if it still has pod.uid."""
+
+    async def undo_deployment(self, deployment: ModuleDeployment, revision: str) -> ModuleDeployment:
+        """Give a Deployment the template of the revision with a hash, if it still has deployment.resource_version.
+
+        Raises NotFound where there is no such ReplicaSet any more.
+        """
+
+    async def annotate_deployment(
+        self, deployment: ModuleDeployment, annotations: Mapping[str, str | None]
+    ) -> ModuleDeployment:
+        """Set annotations, or remove those that are None, if the Deployment still has deployment.uid."""
 
     async def workload(self, kind: str, namespace: str, name: str) -> Workload:
         """Read a Deployment or DaemonSet, from the cluster itself; raises NotFound."""

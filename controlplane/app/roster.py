@@ -13,8 +13,9 @@ from controlplane.app.changes import Changes, Subscription
 from controlplane.app.outages import Outages
 from controlplane.app.unserved import KEPT, MOST, Unserved, UnservedBases
 from controlplane.domain.base.state import Base
+from controlplane.domain.base.unchanged import heard
 from controlplane.domain.base.vitals import News
-from controlplane.domain.facts import BatchInstalled, Heartbeat
+from controlplane.domain.facts import BatchInstalled, Fact, GatewayInfo, Heartbeat, OrderResult
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
 
 
@@ -25,6 +26,20 @@ class RosterEntry:
     base: Base
     news: News = field(default_factory=News)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    awaited: bool = True
+    """The actor waits for a sign of life, whatever else it says."""
+
+    @property
+    def heard(self) -> Base:
+        """The base with what its actor has not looked at because it is nothing new."""
+        return heard(self.base, self.news.unchanged)
+
+    def report(self, fact: Fact | OrderResult, source: GatewayInfo, now: float, wall: float) -> None:
+        """Take a report that is believed; the actor looks at once, unless it is nothing new."""
+        asleep = not (self.awaited or self.wake.is_set())
+        if not (asleep and self.news.unchanged.take(self.base, fact, source, now, wall)):
+            self.news.add(fact, source, now)
+            self.wake.set()
 
     def take(self) -> News:
         """Return the news and start again."""
@@ -68,6 +83,8 @@ class Roster:
         """New bases that answered a command."""
         self.leaving: set[BaseId] = set()
         """Bases that are being given to another replica."""
+        self.unsure: set[VNodeName] = set()
+        """VNodes on which there may be Pods that no informer has: their label was removed, or before our time."""
         self.load: Counter[str] = Counter()
         """How many bases each gateway polls, by its id."""
         self._served: dict[BaseId, RosterEntry] = {}
@@ -84,6 +101,11 @@ class Roster:
         """Return a base that has an actor."""
         entry = self._served.get(base)
         return entry.base if entry is not None else None
+
+    def heard(self, base: BaseId) -> Base | None:
+        """Return a base that has an actor, with all signs of life: more than get, and dearer."""
+        entry = self._served.get(base)
+        return entry.heard if entry is not None else None
 
     def bases(self) -> Iterator[Base]:
         """Iterate over the bases that have an actor."""
@@ -124,6 +146,11 @@ class Roster:
         for base in tuple(self._served) if bases is None else bases:
             if (entry := self._served.get(base)) is not None:
                 entry.touch(now)
+
+    def doubt(self, vnode: VNodeName) -> None:
+        """Have somebody look whether there are Pods on a VNode that no informer has."""
+        self.unsure.add(vnode)
+        self.changed.note(vnode)
 
     def dismiss(self, base: BaseId) -> None:
         """Have the actor of a new base end, if it still has not answered."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -39,7 +40,7 @@ def make_authority(now: float) -> Pair:
     """Return a new CA. Its name is its own, so that no client confuses two CAs in one bundle."""
     key = ec.generate_private_key(ec.SECP256R1())
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    name = _name(f"gRPC CA {identifier.digest.hex()[:16]}")
+    name = _name(f"CA {identifier.digest.hex()[:16]}")
     builder = (
         _builder(name, name, key.public_key(), now, now + AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -50,7 +51,7 @@ def make_authority(now: float) -> Pair:
 
 
 def sign(authority: Pair, names: Iterable[str], now: float) -> Pair:
-    """Return a new certificate for SERVER_NAME and names, which is a server's and a client's.
+    """Return a new certificate for SERVER_NAME and names (DNS names and IP addresses), a server's and a client's.
 
     It does not outlive the CA, which must be one of make_authority.
     """
@@ -60,7 +61,7 @@ def sign(authority: Pair, names: Iterable[str], now: float) -> Pair:
         raise TypeError("the CA is not one of ours")
     key = ec.generate_private_key(ec.SECP256R1())
     ends = min(now + SERVER_LIFE, issuer.not_valid_after_utc.timestamp())
-    alternatives = [x509.DNSName(name) for name in dict.fromkeys([SERVER_NAME, *sorted(names)])]
+    alternatives = [alternative(name) for name in dict.fromkeys([SERVER_NAME, *sorted(names)])]
     both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = (
         _builder(_name(SERVER_NAME), issuer.subject, key.public_key(), now, ends)
@@ -72,6 +73,14 @@ def sign(authority: Pair, names: Iterable[str], now: float) -> Pair:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     return _signed(builder, key, signer)
+
+
+def alternative(name: str) -> x509.GeneralName:
+    """Return a DNS name or an IP address as an alternative name."""
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _name(common: str) -> x509.Name:

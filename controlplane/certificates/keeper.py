@@ -1,4 +1,4 @@
-"""Keeps what the gRPC server shows current: reads Secret and ConfigMap once a minute, and writes what they need.
+"""Keeps what a server shows current: reads Secret and ConfigMap once a minute, and writes what they need.
 
 Every write has the resource version that was read as precondition, and is followed by reading again: whatever another
 replica did, or however a write ended that was not answered, the next look goes on from what is there. What is served
@@ -6,7 +6,7 @@ was read from the cluster, never only made here.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn
@@ -20,7 +20,7 @@ from controlplane.certificates.reading import Certificates
 from controlplane.certificates.stored import Bundle, Secret
 from controlplane.cluster.api import CONFIG_MAPS, SECRETS, ApiServer, Json, Resource
 from controlplane.domain.backoff import Backoff
-from controlplane.domain.certificates import Leaf, Origin, Served, Situation, Step
+from controlplane.domain.certificates import SERVER_NAME, Leaf, Origin, Served, Situation, Step
 from controlplane.domain.times import rfc3339
 from service.limits import LogLimit
 
@@ -34,27 +34,62 @@ MOST_STEPS = 6
 """Writes one after the other; a new installation needs two. More is somebody who undoes them."""
 REPEAT = 3600.0
 """Seconds until a problem that stays is logged again."""
-SHIPPED = "deploy/sharded/grpc-certificates.yaml"
 
-LEFT = Gauge(
-    "koupleless_grpc_certificate_seconds_left",
-    "Until the served gRPC certificate, and its CA, expire; NaN where there is none",
-    ["part"],
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """Whose certificates they are: in words, in metrics, and the file that has Secret, ConfigMap and Role."""
+
+    what: str
+    shipped: str
+    left: Gauge
+    failures: Counter
+
+
+GRPC = Purpose(
+    "gRPC",
+    "deploy/sharded/grpc-certificates.yaml",
+    Gauge(
+        "koupleless_grpc_certificate_seconds_left",
+        "Until the served gRPC certificate, and its CA, expire; NaN where there is none",
+        ["part"],
+    ),
+    Counter(
+        "koupleless_grpc_certificate_failures_total", "Looks at the gRPC certificates that found a problem", ["reason"]
+    ),
 )
-FAILURES = Counter(
-    "koupleless_grpc_certificate_failures_total", "Looks at the gRPC certificates that found a problem", ["reason"]
+KUBELET = Purpose(
+    "kubelet API",
+    "deploy/kubelet/certificates.yaml",
+    Gauge(
+        "koupleless_kubelet_certificate_seconds_left",
+        "Until the kept certificate of the kubelet API, and its CA, expire; NaN where there is none",
+        ["part"],
+    ),
+    Counter(
+        "koupleless_kubelet_certificate_failures_total",
+        "Looks at the certificates of the kubelet API that found a problem",
+        ["reason"],
+    ),
 )
+
+
 _REASONS = {NotFound: "missing", Conflict: "conflict", Rejected: "rejected", Transient: "transient", Unknown: "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the certificates are, and the DNS names that one of ours has besides SERVER_NAME."""
+    """Where the certificates are, and the names that one of ours has besides SERVER_NAME.
+
+    addresses returns the IP addresses that clients check now; without any they check SERVER_NAME.
+    """
 
     namespace: str
     secret: str
     config_map: str
     names: frozenset[str] = frozenset()
+    addresses: Callable[[], frozenset[str]] = frozenset
+    purpose: Purpose = GRPC
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +114,7 @@ class CertificateKeeper:
         self.changed = asyncio.Event()
         self._api = api
         self._place = place
+        self._purpose = place.purpose
         self._clock = clock
         self._random = random
         self._chance = random.random()
@@ -89,9 +125,17 @@ class CertificateKeeper:
         self._logged = LogLimit(REPEAT, max_peers=64)
         self._failures = self._steps = 0
 
+    async def first(self) -> None:
+        """Wait until there is something to serve."""
+        while self.current is None:
+            self.changed.clear()
+            await self.changed.wait()
+
     def trouble(self) -> str | None:
         """Say in words why there is nothing to serve, or None."""
-        return f"gRPC certificate: {self._problem or 'it is being made'}" if self.current is None else None
+        return (
+            f"{self._purpose.what} certificate: {self._problem or 'it is being made'}" if self.current is None else None
+        )
 
     def notes(self) -> Sequence[str]:
         """Say in words until when the certificate holds, and what is wrong with it."""
@@ -99,8 +143,8 @@ class CertificateKeeper:
         if self._serving is not None:
             leaf, ca_ends = self._serving.leaf, self._serving.ca_ends
             of_ca = f", its CA until {rfc3339(ca_ends)}" if ca_ends == ca_ends else ""
-            lines.append(f"gRPC certificate: holds until {rfc3339(leaf.not_after)}{of_ca}")
-        return [*lines, *([f"gRPC certificate: {self._problem}"] if self._problem else [])]
+            lines.append(f"{self._purpose.what} certificate: holds until {rfc3339(leaf.not_after)}{of_ca}")
+        return [*lines, *([f"{self._purpose.what} certificate: {self._problem}"] if self._problem else [])]
 
     async def run(self) -> NoReturn:
         """Look again and again, until cancelled."""
@@ -139,7 +183,7 @@ class CertificateKeeper:
             return self._failed(error)
         except Exception as error:
             # A defect here must end neither the replica nor what it serves.
-            log.exception("gRPC certificates: a look failed")
+            log.exception("a look at certificates failed", certificates=self._purpose.what)
             return self._failed(error)
         finally:
             self._measure()
@@ -154,11 +198,11 @@ class CertificateKeeper:
         reason = next((word for kind, word in _REASONS.items() if isinstance(error, kind)), "defect")
         if isinstance(error, TimeoutError):
             reason = "unknown"
-        FAILURES.labels(reason).inc()
+        self._purpose.failures.labels(reason).inc()
         if not isinstance(error, Conflict):
             self._set_problem(str(error) or f"no answer within {LOOK_WITHIN:g} s")
         self._failures += 1
-        asked = (error.retry_after or 0.0) if isinstance(error, Transient) else 0.0
+        asked = (error.retry_after or 0.0) if isinstance(error, ClusterError) else 0.0
         return max(asked, RETRY.delay(self._failures, self._random.random()))
 
     async def _get(self, resource: Resource, name: str) -> Json:
@@ -166,9 +210,9 @@ class CertificateKeeper:
         try:
             return await self._api.get(resource, name, self._place.namespace)
         except NotFound:
-            raise NotFound(f"there is no {where}: apply {SHIPPED}, which has it") from None
+            raise NotFound(f"there is no {where}: apply {self._purpose.shipped}, which has it") from None
         except Rejected as error:
-            raise Rejected(f"{where} cannot be read: {error}; {SHIPPED} has the Role") from error
+            raise Rejected(f"{where} cannot be read: {error}; {self._purpose.shipped} has the Role") from error
 
     async def _patch(self, step: Step, resource: Resource, name: str, patch: Json) -> None:
         where = f"{resource.kind} {self._place.namespace}/{name}"
@@ -178,19 +222,21 @@ class CertificateKeeper:
         except (Conflict, NotFound):
             raise
         except Rejected as error:
-            raise Rejected(f"{where} cannot be written: {error}; {SHIPPED} has the Role") from error
-        log.info("gRPC certificates written", step=step.value, object=where)
+            raise Rejected(f"{where} cannot be written: {error}; {self._purpose.shipped} has the Role") from error
+        log.info("certificates written", certificates=self._purpose.what, step=step.value, object=where)
 
     def _situation(self, secret: Secret, bundle: Bundle) -> Situation:
         now = self._clock.monotonic()
         ids = frozenset(each.id for each in secret.stored.bundle)
         if ids != self._seen[0]:
             self._seen = ids, now
+        addresses = self._place.addresses()
         return Situation(
             secret.stored,
             bundle.published,
             self._clock.wall(),
-            names=self._place.names,
+            names=self._place.names | addresses,
+            checked=addresses or frozenset({SERVER_NAME}),
             chance=self._chance,
             seen_for=now - self._seen[1],
             serving=self._serving.leaf if self._serving is not None else None,
@@ -204,7 +250,13 @@ class CertificateKeeper:
         ends = float("nan") if authority is None else authority.not_after
         self._serving = _Serving(leaf, secret.crt, secret.key, ends)
         renewed = secret.stored.origin is Origin.OURS
-        log.info("gRPC certificate served", until=rfc3339(leaf.not_after), fingerprint=leaf.id, renewed_by_us=renewed)
+        log.info(
+            "certificate served",
+            certificate=self._purpose.what,
+            until=rfc3339(leaf.not_after),
+            fingerprint=leaf.id,
+            renewed_by_us=renewed,
+        )
 
     def _refresh(self, ca_pem: bytes) -> None:
         if self._serving is None:
@@ -218,14 +270,15 @@ class CertificateKeeper:
         remarks = situation.remarks()
         self._set_problem("; ".join(remarks) and f"Secret {self._place.secret}: {'; '.join(remarks)}")
         if remarks:
-            FAILURES.labels("content").inc()
+            self._purpose.failures.labels("content").inc()
 
     def _set_problem(self, problem: str) -> None:
         self._problem = problem
         if problem and self._logged.admit(problem, self._clock.monotonic()) is not None:
-            log.warning("gRPC certificates", problem=problem)
+            log.warning("certificates", certificates=self._purpose.what, problem=problem)
 
     def _measure(self) -> None:
         now, serving, nothing = self._clock.wall(), self._serving, float("nan")
-        LEFT.labels("server").set(nothing if serving is None else serving.leaf.not_after - now)
-        LEFT.labels("ca").set(nothing if serving is None else serving.ca_ends - now)
+        left = self._purpose.left
+        left.labels("server").set(nothing if serving is None else serving.leaf.not_after - now)
+        left.labels("ca").set(nothing if serving is None else serving.ca_ends - now)

@@ -99,7 +99,7 @@ def read_leaf(chain: Certificates, key_pem: bytes, authorities: Certificates) ->
         fingerprint(certificate),
         *_validity(certificate),
         authority=_anchor(chain.parsed, authorities.parsed),
-        names=frozenset(_names(certificate)),
+        names=frozenset(alternative_names(certificate.extensions)),
     )
 
 
@@ -129,7 +129,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _touch(certificate: x509.Certificate) -> None:
     """Read all that is needed later, so that what is broken shows here."""
     _validity(certificate)
-    _names(certificate)
+    alternative_names(certificate.extensions)
     _organization(certificate.issuer)
     certificate.public_key()
 
@@ -138,12 +138,14 @@ def _validity(certificate: x509.Certificate) -> tuple[float, float]:
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
+def alternative_names(extensions: x509.Extensions) -> list[str]:
+    """Return the DNS names and IP addresses of a certificate, or of a request for one."""
     try:
-        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        alternatives = extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return []
-    return alternatives.value.get_values_for_type(x509.DNSName)
+    names, addresses = (alternatives.value.get_values_for_type(kind) for kind in (x509.DNSName, x509.IPAddress))
+    return [*names, *map(str, addresses)]
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

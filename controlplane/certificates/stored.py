@@ -36,7 +36,7 @@ class Secret:
     @classmethod
     def read(cls, obj: Json) -> "Secret":
         """Return what is in a Secret, whatever it is."""
-        data = {name: _decoded(text) for name, text in fields.pairs(obj, "data")}
+        data = {name: decoded(text) for name, text in fields.pairs(obj, "data")}
         crt, key, ca = (data.get(name, b"") for name in (CRT, KEY, CA))
         ca_key, next_ca_key = data.get(CA_KEY, b""), data.get(NEXT_CA_KEY, b"")
         meta = fields.mapping(obj, "metadata")
@@ -113,7 +113,8 @@ def _origin(meta: Json, data: Mapping[str, bytes]) -> Origin:
     return Origin.OURS if mark == contract.CERTIFICATES_MANAGED else Origin.FOREIGN
 
 
-def _decoded(text: str) -> bytes:
+def decoded(text: str) -> bytes:
+    """Return the bytes of a Base64 text; for what is none, bytes that are no PEM."""
     try:
         return b64decode(text, validate=True)
     except ValueError:

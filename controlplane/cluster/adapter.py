@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from controlplane.app.ports import Clock, Conflict
+from controlplane.app.ports import Clock, Conflict, NotFound
 from controlplane.cluster import fields, patches, reading
 from controlplane.cluster.api import (
     DAEMON_SETS,
@@ -13,16 +13,18 @@ from controlplane.cluster.api import (
     LEASES,
     NODES,
     PODS,
+    REPLICA_SETS,
     SERVICES,
     ApiServer,
     Json,
     PatchType,
 )
 from controlplane.cluster.events import EventWriter
-from controlplane.cluster.informer import DeploymentInformer, ModulePodInformer, ObjectInformer
+from controlplane.cluster.informer import BoundPodInformer, DeploymentInformer, ObjectInformer
 from controlplane.domain import contract
 from controlplane.domain.endpoint import Service
 from controlplane.domain.objects import (
+    Condition,
     Lease,
     ModuleDeployment,
     Node,
@@ -30,9 +32,11 @@ from controlplane.domain.objects import (
     Pod,
     PodStatus,
 )
+from controlplane.domain.revisions import Revision
 from controlplane.domain.times import rfc3339
 from controlplane.domain.workloads.rollout import Workload
 
+_FOREIGN = f"{contract.COMPONENT}!={contract.COMPONENT_MODULE}"
 _WITH_ROLLOUT = {resource.kind: resource for resource in (DEPLOYMENTS, DAEMON_SETS)}
 
 
@@ -49,7 +53,12 @@ class ApiCluster:
         peers = f"{contract.STRATEGY}={contract.STRATEGY_PEER},!{contract.ENV}"
         leases, members = f"{component}{contract.COMPONENT_VNODE_LEASE}", f"{component}{contract.COMPONENT_REPLICA}"
         self.kind = kind
-        self.pods = ModulePodInformer(api, PODS, reading.pod, f"{component}{contract.COMPONENT_MODULE}", clock)
+        self.pods = BoundPodInformer(api, PODS, reading.pod, f"{component}{contract.COMPONENT_MODULE}", clock)
+        self.foreign = BoundPodInformer(
+            api, PODS, reading.foreign_pod, _FOREIGN, clock, field_selector="status.phase=Pending,spec.nodeName!="
+        )
+        limited = f"{contract.MAX_MODULE_COUNT},{_FOREIGN}"
+        self.limited_pods = ObjectInformer(api, PODS, reading.limited_pod, limited, clock)
         self.nodes = ObjectInformer(api, NODES, reading.node, f"{component}{contract.COMPONENT_VNODE},{ours}", clock)
         self.leases = ObjectInformer(
             api, LEASES, reading.lease, f"{leases},{ours}", clock, namespace=contract.LEASE_NAMESPACE
@@ -58,7 +67,14 @@ class ApiCluster:
         self.deployments = DeploymentInformer(
             *(ObjectInformer(api, DEPLOYMENTS, reading.module_deployment, each, clock) for each in (ours, peers))
         )
-        self._informers: list[ObjectInformer[Any]] = [self.pods, self.nodes, self.leases, self.members]
+        self._informers: list[ObjectInformer[Any]] = [
+            self.pods,
+            self.foreign,
+            self.limited_pods,
+            self.nodes,
+            self.leases,
+            self.members,
+        ]
         self._informers += self.deployments.parts
         self._api = api
         self._clock = clock
@@ -82,12 +98,14 @@ class ApiCluster:
         return self.nodes.wrote(created)
 
     async def patch_node(self, current: Node, spec: Node) -> Node:
-        """Bring labels, annotations and taints that we own to spec; nothing is written where they are so.
+        """Bring labels, annotations and taints that we own to spec, and the provider ID if there is none.
+
+        Nothing is written where they are so.
 
         Raises Conflict if the Node is another one now, or if somebody else wrote it between our reading its taints and
         our writing them.
         """
-        changed = patches.node_metadata(current, spec)
+        changed, details = patches.node_metadata(current, spec), patches.node_spec(current, spec)
         if not set(current.taints).issuperset(spec.taints):
             read = await self._api.get(NODES, current.name)
             meta = fields.mapping(read, "metadata")
@@ -95,9 +113,9 @@ class ApiCluster:
                 raise Conflict(f"node {current.name} is another one now")
             version = fields.text(meta, "resourceVersion")
             taints = patches.merged_taints(read, spec.taints)
-            patch = {"metadata": {**changed, "resourceVersion": version}, "spec": {"taints": taints}}
-        elif changed:
-            patch = {"metadata": {**changed, "uid": current.uid}}
+            patch = {"metadata": {**changed, "resourceVersion": version}, "spec": {**details, "taints": taints}}
+        elif changed or details:
+            patch = {"metadata": {**changed, "uid": current.uid}, **({"spec": details} if details else {})}
         else:
             return current
         return self.nodes.wrote(await self._api.patch(NODES, current.name, patch))
@@ -115,19 +133,19 @@ class ApiCluster:
 
     async def create_lease(self, lease: Lease) -> Lease:
         """Create a VNode lease or member lease."""
-        return self._wrote_lease(await self._api.create(LEASES, patches.new_lease(lease), lease.namespace))
+        return self._leases(lease).wrote(await self._api.create(LEASES, patches.new_lease(lease), lease.namespace))
 
     async def update_lease(self, lease: Lease) -> Lease:
         """Write holder, times, transitions and annotations if the lease still has lease.resource_version."""
         patched = await self._api.patch(
             LEASES, lease.name, patches.lease(lease), namespace=lease.namespace, urgent=True
         )
-        return self._wrote_lease(patched)
+        return self._leases(lease).wrote(patched)
 
     async def annotate_lease(self, lease: Lease, annotations: Mapping[str, str]) -> Lease:
         """Set annotations, whatever version the lease has; others stay."""
         patch = {"metadata": {"uid": lease.uid, "annotations": dict(annotations)}}
-        return self._wrote_lease(await self._api.patch(LEASES, lease.name, patch, namespace=lease.namespace))
+        return self._leases(lease).wrote(await self._api.patch(LEASES, lease.name, patch, namespace=lease.namespace))
 
     async def read_lease(self, lease: Lease) -> Lease:
         """Read a lease from the cluster itself, past the informer; raises NotFound."""
@@ -136,13 +154,10 @@ class ApiCluster:
     async def delete_lease(self, lease: Lease) -> None:
         """Delete a Lease if it still has lease.resource_version."""
         await self._api.delete(LEASES, lease.name, namespace=lease.namespace, resource_version=lease.resource_version)
-        informer = self.members if lease.labels.get(contract.COMPONENT) == contract.COMPONENT_REPLICA else self.leases
-        await informer.deleted(f"{lease.namespace}/{lease.name}", lease.uid)
+        await self._leases(lease).deleted(f"{lease.namespace}/{lease.name}", lease.uid)
 
-    def _wrote_lease(self, obj: Json) -> Lease:
-        # Each takes only what has its labels.
-        self.members.wrote(obj)
-        return self.leases.wrote(obj)
+    def _leases(self, lease: Lease) -> ObjectInformer[Lease]:
+        return self.members if lease.labels.get(contract.COMPONENT) == contract.COMPONENT_REPLICA else self.leases
 
     async def create_pod(self, pod: Pod) -> Pod:
         """Create a module Pod."""
@@ -168,13 +183,23 @@ class ApiCluster:
         await self._api.delete(PODS, pod.name, namespace=pod.namespace, uid=pod.uid, grace_seconds=grace_seconds)
 
     async def foreign_pods(self, node_name: str) -> tuple[Pod, ...]:
-        """Read the Pods bound to a Node that are not labelled as modules, from the cluster itself."""
+        """Read the Pods bound to a Node that are not labelled as modules, in any phase; some seconds old at worst."""
         listed = await self._api.list(
-            PODS,
-            label_selector=f"{contract.COMPONENT}!={contract.COMPONENT_MODULE}",
-            field_selector=f"spec.nodeName={node_name}",
+            PODS, label_selector=_FOREIGN, field_selector=f"spec.nodeName={node_name}", from_memory=True
         )
-        return tuple(reading.pod(obj) for obj in listed.items)
+        return tuple(reading.foreign_pod(obj) for obj in listed.items)
+
+    async def reject_pod(self, pod: Pod, reason: str, message: str) -> None:
+        """Make a Pod Failed if it still has pod.resource_version."""
+        patch = patches.rejection(pod, reason, message, self._now())
+        await self._api.patch(
+            PODS,
+            pod.name,
+            patch,
+            namespace=pod.namespace,
+            subresource="status",
+            patch_type=PatchType.STRATEGIC,
+        )
 
     async def scale_deployment(self, deployment: ModuleDeployment, replicas: int) -> ModuleDeployment:
         """Set the number of replicas if the Deployment still has deployment.resource_version."""
@@ -189,6 +214,70 @@ class ApiCluster:
             replicas=fields.integer(fields.mapping(scale, "spec"), "replicas") or 0,
         )
         return self.deployments.written(deployment.key, scaled)
+
+    async def revisions(self, deployment: ModuleDeployment) -> tuple[Revision, ...]:
+        """Read the ReplicaSets of a Deployment."""
+        return tuple(reading.revision(obj) for obj in await self._replica_sets(deployment))
+
+    async def _replica_sets(self, deployment: ModuleDeployment) -> list[Json]:
+        listed = await self._api.list(REPLICA_SETS, namespace=deployment.namespace)
+        owned = ((obj, reading.controller(fields.mapping(obj, "metadata"))) for obj in listed.items)
+        return [obj for obj, owner in owned if fields.text(owner, "uid") == deployment.uid]
+
+    async def write_release(self, deployment: ModuleDeployment, state: str, condition: Condition) -> ModuleDeployment:
+        """Write how far a release is if the Deployment still has deployment.resource_version."""
+        said = deployment.releasing
+        before = Condition(condition.type, said.status, said.reason, said.message, said.since) if said else condition
+        changed = replace(condition, last_transition_time=self._now()).after((before,))
+        patch = patches.release(deployment, state, changed)
+        return await self._patch_deployment(deployment, patch, subresource="status", patch_type=PatchType.STRATEGIC)
+
+    async def release_pod(self, pod: Pod, condition: Condition) -> Pod:
+        """Add a condition to a Pod if it still has pod.uid."""
+        patched = await self._api.patch(
+            PODS,
+            pod.name,
+            patches.pod_condition(pod, replace(condition, last_transition_time=self._now())),
+            namespace=pod.namespace,
+            subresource="status",
+            patch_type=PatchType.STRATEGIC,
+        )
+        return self.pods.wrote(patched)
+
+    async def undo_deployment(self, deployment: ModuleDeployment, revision: str) -> ModuleDeployment:
+        """Give a Deployment the template of the revision with a hash; raises NotFound."""
+        found = (obj for obj in await self._replica_sets(deployment) if reading.revision(obj).hash == revision)
+        if (replica_set := next(found, None)) is None:
+            raise NotFound(f"Deployment {deployment.key} has no ReplicaSet {revision} any more")
+        present = fields.mapping(await self._api.get(DEPLOYMENTS, deployment.name, deployment.namespace), "spec")
+        template = patches.difference(fields.mapping(present, "template"), patches.template_of(replica_set))
+        metadata = {"resourceVersion": deployment.resource_version, "annotations": {contract.ANNOTATION_ABORT: None}}
+        return await self._patch_deployment(deployment, {"metadata": metadata, "spec": {"template": template}})
+
+    async def annotate_deployment(
+        self, deployment: ModuleDeployment, annotations: Mapping[str, str | None]
+    ) -> ModuleDeployment:
+        """Set annotations, or remove those that are None, if the Deployment still has deployment.uid."""
+        patch = {"metadata": {"uid": deployment.uid, "annotations": dict(annotations)}}
+        return await self._patch_deployment(deployment, patch)
+
+    async def _patch_deployment(
+        self,
+        deployment: ModuleDeployment,
+        patch: Json,
+        *,
+        subresource: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+    ) -> ModuleDeployment:
+        patched = await self._api.patch(
+            DEPLOYMENTS,
+            deployment.name,
+            patch,
+            namespace=deployment.namespace,
+            subresource=subresource,
+            patch_type=patch_type,
+        )
+        return self.deployments.written(deployment.key, reading.module_deployment(patched))
 
     async def workload(self, kind: str, namespace: str, name: str) -> Workload:
         """Read a Deployment or DaemonSet; raises NotFound."""

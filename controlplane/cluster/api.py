@@ -5,7 +5,7 @@ above (informers, translation to views, patches) is written once against this an
 are those of ``controlplane.app.ports`` plus Expired.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -39,10 +39,14 @@ PODS = Resource("v1", "pods", "Pod")
 EVENTS = Resource("v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
+REPLICA_SETS = Resource("apps/v1", "replicasets", "ReplicaSet")
 DAEMON_SETS = Resource("apps/v1", "daemonsets", "DaemonSet")
 SERVICES = Resource("v1", "services", "Service")
 SECRETS = Resource("v1", "secrets", "Secret")
 CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
+CERTIFICATE_REQUESTS = Resource(
+    "certificates.k8s.io/v1", "certificatesigningrequests", "CertificateSigningRequest", namespaced=False
+)
 TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews", "TokenReview", namespaced=False)
 ACCESS_REVIEWS = Resource("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
 
@@ -82,18 +86,38 @@ class ApiServer(Protocol):
         """Return one object; raises NotFound."""
 
     async def list(
-        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        from_memory: bool = False,
     ) -> ObjectList:
-        """Return all matching objects; an empty namespace means all namespaces."""
+        """Return all matching objects; an empty namespace means all namespaces.
+
+        from_memory: what the server has in memory will do, though it may be some seconds old. Only then do all versions
+        of Kubernetes find the Pods of a Node in an index; before 1.31 they read all Pods from etcd otherwise.
+        """
 
     def watch(
-        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        echoes: Container[str] = (),
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after resource_version, bookmarks included.
 
+        What was modified to one of the versions in echoes may come as a bookmark of that version: who asks knows the
+        object.
+
         The first event may be a bookmark of resource_version itself: the watch stands. An object that stops matching
-        the selector is DELETED. The iterator ends when the server ends the watch, which is normal: watch again from the
-        last version seen. Raises Expired, Transient.
+        the selectors is DELETED. The iterator ends when the server ends the watch, which is normal: watch again from
+        the last version seen. Raises Expired, Transient.
         """
 
     async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
@@ -141,3 +165,50 @@ class PodLogs(Protocol):
         included; None: as many as it takes. Entering and reading raise NotFound, Rejected and Transient; status and
         words are the API server's.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A request that turns its connection into a stream of another protocol.
+
+    verb is get or create; subresource is exec, attach or portforward, and options are its own; headers say which
+    protocol is wanted.
+    """
+
+    verb: str
+    subresource: str
+    options: Sequence[tuple[str, str]]
+    headers: Sequence[tuple[str, str]]
+
+
+class ByteStream(Protocol):
+    """Bytes in both directions."""
+
+    async def read(self) -> bytes:
+        """Return the bytes that came, nothing at the end."""
+
+    async def rest(self) -> bytes:
+        """Return what came and was not read, without waiting for more; what comes later is passed over."""
+
+    async def write(self, data: bytes) -> None:
+        """Write bytes; returns when not too many wait. Raises ConnectionError."""
+
+    def write_now(self, data: bytes) -> None:
+        """Write bytes without waiting, unless the connection has ended."""
+
+
+class PodStreams(Protocol):
+    """Streams to containers, which only a real API server has."""
+
+    def pod_stream(
+        self, namespace: str, name: str, upgrade: Upgrade, *, opens_within: float
+    ) -> AbstractAsyncContextManager[tuple[Mapping[str, str], ByteStream]]:
+        """Give the headers of the answer that upgrades the connection, and what follows it.
+
+        What was written is still sent when the block ends in order or by cancellation. Entering raises NotFound,
+        Rejected and Transient; status and words are the API server's.
+        """
+
+
+class PodAccess(PodLogs, PodStreams, Protocol):
+    """What leads to the containers of Pods."""

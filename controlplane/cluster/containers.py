@@ -5,11 +5,12 @@ Total functions, as those of ``reading``.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from sys import intern
 from typing import TypeAlias
 
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
-from controlplane.domain import quantities
+from controlplane.domain import jars, quantities
 from controlplane.domain.base import environment
 from controlplane.domain.base.podfields import CONTAINER, POD, Field, Treatment
 from controlplane.domain.contract import BIZ_VERSION_ENV
@@ -41,12 +42,14 @@ _REFUSED_OF_CONTAINERS = _index(CONTAINER, Treatment.REFUSED)
 
 
 def modules(spec: Json) -> list[Json]:
-    """Return the containers that are modules: those with BIZ_VERSION, all when none has it."""
+    """Return the containers that are modules: those with a URL as image, or BIZ_VERSION; all when none has either."""
     containers = fields.objects(spec, "containers")
-    versioned = [
-        each for each in containers if any(v.get("name") == BIZ_VERSION_ENV for v in fields.objects(each, "env"))
-    ]
-    return versioned or containers
+    return [each for each in containers if _is_module(each)] or containers
+
+
+def _is_module(container: Json) -> bool:
+    versioned = any(variable.get("name") == BIZ_VERSION_ENV for variable in fields.objects(container, "env"))
+    return versioned or jars.is_url(fields.text(container, "image"))
 
 
 def others(spec: Json, modules: Sequence[Json]) -> tuple[OtherContainer, ...]:
@@ -165,10 +168,11 @@ def _container(obj: Json, spec: Json, facts: environment.Facts) -> Container:
     args = fields.texts(obj, "args")
     startup, readiness = _probe(obj, "startupProbe"), _probe(obj, "readinessProbe")
     too_long = environment.too_long(args, env, facts)
+    name, image = fields.word(obj, "name"), fields.word(obj, "image")
     return Container(
-        name=fields.word(obj, "name"),
-        image=fields.word(obj, "image"),
-        version=environment.version(env, facts) if not too_long else "",
+        name=name,
+        image=image,
+        version=intern(environment.version(name, image, env, facts)) if not too_long else "",
         args=args,
         env=env,
         unsupported=refused(obj) or too_long,

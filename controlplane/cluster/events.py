@@ -7,7 +7,7 @@ of Events is remembered; one that was forgotten, or pruned by the cluster, is si
 import secrets
 from contextlib import suppress
 
-from controlplane.app.ports import Clock, NotFound
+from controlplane.app.ports import Clock, NotFound, Unknown
 from controlplane.cluster import fields
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, EVENTS, LEASES, ApiServer, Json
 from controlplane.domain.objects import ClusterEvent
@@ -47,8 +47,14 @@ class EventWriter:
                 await self._api.patch(EVENTS, name, {"count": count + 1, "lastTimestamp": stamp}, namespace=namespace)
                 return
         obj = manifest(event, stamp, COMPONENT)
-        await self._api.create(EVENTS, obj, namespace)
-        self._written[event] = (obj["metadata"]["name"], 1, self._clock.monotonic() + SAME_WITHIN)
+        name = obj["metadata"]["name"]
+        try:
+            await self._api.create(EVENTS, obj, namespace)
+        except Unknown:
+            # It may be there: the next time it is counted up, if so.
+            self._written[event] = (name, 0, self._clock.monotonic() + SAME_WITHIN)
+            raise
+        self._written[event] = (name, 1, self._clock.monotonic() + SAME_WITHIN)
 
 
 def manifest(event: ClusterEvent, now: str, component: str) -> Json:

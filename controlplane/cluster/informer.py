@@ -22,17 +22,20 @@ from controlplane.cluster.api import ApiServer, Expired, Json, Resource, WatchEv
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.objects import ModuleDeployment, Pod
 from controlplane.domain.workloads.placement import matches, parse_selector
+from service.limits import Recent
 
 log = structlog.get_logger(__name__)
 
 RETRY = Backoff(first=0.5, longest=10.0)
-"""Five watches a replica are no load for a server that comes back, and work waits for them."""
+"""Eight watches a replica are no load for a server that comes back, and work waits for them."""
 SHORT_WATCH = 1.0
 """Seconds; a watch that ends sooner is taken up again only after a delay."""
 
 DELETION_SEEN_WITHIN = 1.0
 """Seconds that a deletion waits until the watch shows it."""
 
+ECHOES = 4096
+"""Own writes whose echo is not decoded; that of an older one only costs more."""
 _LONGEST_VERSION = 20
 _chance = random.SystemRandom().random
 
@@ -81,6 +84,8 @@ class Cache(Generic[V]):
         self._objects: dict[str, V] = {}
         self.seen = ""
         """The version up to which the cluster has shown us everything; empty where a list is needed."""
+        self.echoes: Recent[str, None] = Recent(ECHOES)
+        """Versions that our own writes made of objects: what the watch shows of them is known."""
 
     def announce(self, key: str, old: V | None, new: V | None) -> None:
         """Take note of a change, after it."""
@@ -119,6 +124,7 @@ class Cache(Generic[V]):
         reference = known.resource_version if known is not None else self.seen
         if not reference or newer(view.resource_version, reference):
             self._put(key, view)
+            self.echoes[view.resource_version] = None
         return view
 
     def _forward(self, key: str, view: V) -> None:
@@ -143,7 +149,10 @@ class Cache(Generic[V]):
 
 @dataclass(eq=False)
 class ObjectInformer(Cache[V]):
-    """The informer of one kind of object; see ``controlplane.app.ports.Informer``. selector is a label selector."""
+    """The informer of one kind of object; see ``controlplane.app.ports.Informer``.
+
+    selector chooses by labels, field_selector by fields; what has one is not written to through wrote.
+    """
 
     api: ApiServer
     resource: Resource
@@ -151,6 +160,7 @@ class ObjectInformer(Cache[V]):
     selector: str
     clock: Clock
     namespace: str = ""
+    field_selector: str = ""
     chance: Callable[[], float] = _chance
     synced: bool = field(default=False, init=False)
     """The first full list has been taken."""
@@ -213,7 +223,12 @@ class ObjectInformer(Cache[V]):
                 await asyncio.sleep(RETRY.delay(self._attempts, self.chance()))
 
     async def _list(self) -> None:
-        listed = await self.api.list(self.resource, namespace=self.namespace, label_selector=self.selector)
+        listed = await self.api.list(
+            self.resource,
+            namespace=self.namespace,
+            label_selector=self.selector,
+            field_selector=self.field_selector,
+        )
         named = ((reading.key(obj), self.view(obj)) for obj in listed.items)
         self.replace(((key, view) for key, view in named if key), listed.resource_version)
         self.synced = True
@@ -225,6 +240,8 @@ class ObjectInformer(Cache[V]):
             resource_version=self.seen,
             namespace=self.namespace,
             label_selector=self.selector,
+            field_selector=self.field_selector,
+            echoes=self.echoes,
         )
         async for event in events:
             self._attempts = 0
@@ -268,8 +285,8 @@ class ObjectInformer(Cache[V]):
 
 
 @dataclass(eq=False)
-class ModulePodInformer(ObjectInformer[Pod]):
-    """The informer of module Pods, with an index by Node."""
+class BoundPodInformer(ObjectInformer[Pod]):
+    """An informer of Pods, with an index by Node."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

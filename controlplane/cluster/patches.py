@@ -10,13 +10,15 @@ from dataclasses import asdict
 
 from controlplane.cluster import fields
 from controlplane.cluster.api import LEASES, NODES, PODS, Json
-from controlplane.domain.contract import BIZ_VERSION_ENV
+from controlplane.domain.base.vnode import outdated
+from controlplane.domain.contract import ANNOTATION_RELEASE, BIZ_VERSION_ENV, POD_TEMPLATE_HASH
 from controlplane.domain.objects import (
     Condition,
     Container,
     ContainerKind,
     ContainerStatus,
     Lease,
+    ModuleDeployment,
     Node,
     NodeStatus,
     Pod,
@@ -32,21 +34,35 @@ _STATUS_LISTS = {
     ContainerKind.EPHEMERAL: "ephemeralContainerStatuses",
 }
 
+_RESTRICTED_POD: Json = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+_RESTRICTED_CONTAINER: Json = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+"""What the standard asks for. It says nothing of a module, which runs as its base does."""
+
 
 def new_node(spec: Node, now: str) -> Json:
     """Return a Node with its status."""
     metadata = {"name": spec.name, "labels": dict(spec.labels), "annotations": dict(spec.annotations)}
-    taints = [_filled(taint) for taint in spec.taints]
-    return NODES.manifest(metadata, spec={"taints": taints}, status=_node_status(spec.status, now))
+    details = {"taints": [_filled(taint) for taint in spec.taints], **node_spec(Node(spec.name), spec)}
+    if spec.unschedulable:
+        details["unschedulable"] = True
+    return NODES.manifest(metadata, spec=details, status=_node_status(spec.status, now))
 
 
 def node_metadata(current: Node, spec: Node) -> Json:
     """Return the part of metadata that differs from spec; empty when nothing does."""
-    changed = {
+    changed: dict[str, Json] = {
         "labels": dict(spec.labels.items() - current.labels.items()),
-        "annotations": dict(spec.annotations.items() - current.annotations.items()),
+        "annotations": {
+            **dict(spec.annotations.items() - current.annotations.items()),
+            **dict.fromkeys(outdated(current, spec)),
+        },
     }
     return fields.filled(changed)
+
+
+def node_spec(current: Node, spec: Node) -> Json:
+    """Return the part of a Node's spec that differs, taints left out; empty when nothing does."""
+    return {"providerID": spec.provider_id} if spec.provider_id and not current.provider_id else {}
 
 
 def merged_taints(obj: Json, wanted: Iterable[Taint]) -> list[Json]:
@@ -101,6 +117,23 @@ def pod_status(pod: Pod, status: PodStatus) -> Json:
     }
 
 
+def rejection(pod: Pod, reason: str, message: str, now: str) -> Json:
+    """Return the patch by which a kubelet rejects a Pod (rejectPod in pkg/kubelet/kubelet.go), for this version of it.
+
+    A Pod that was a module until somebody took its label may be Ready.
+    """
+    unready = [Condition(kind, "False", "PodFailed", "", now) for kind in ("Ready", "ContainersReady")]
+    return {
+        "metadata": {"uid": pod.uid, "resourceVersion": pod.resource_version},
+        "status": {
+            "phase": "Failed",
+            "reason": reason,
+            "message": message,
+            "conditions": [_condition(each) for each in unready],
+        },
+    }
+
+
 def _container_statuses(pod: Pod, status: PodStatus) -> Json:
     """Return the statuses of all containers, each in the list of its kind; modules come first in theirs."""
     kinds = {other.name: _STATUS_LISTS[other.kind] for other in pod.others}
@@ -108,6 +141,41 @@ def _container_statuses(pod: Pod, status: PodStatus) -> Json:
     for each in status.others:
         lists.setdefault(kinds.get(each.name, "containerStatuses"), []).append(_container_status(each))
     return lists
+
+
+def release(deployment: ModuleDeployment, state: str, condition: Condition) -> Json:
+    """Return the patch of a Deployment's status that says how far its release is.
+
+    Annotations may be written with a status; so no right to change the Deployment itself is needed.
+    """
+    metadata = {"resourceVersion": deployment.resource_version, "annotations": {ANNOTATION_RELEASE: state}}
+    return {"metadata": metadata, "status": {"conditions": [_condition(condition)]}}
+
+
+def pod_condition(pod: Pod, condition: Condition) -> Json:
+    """Return the patch that adds a condition to this Pod and no later one of its name."""
+    return {"metadata": {"uid": pod.uid}, "status": {"conditions": [_condition(condition)]}}
+
+
+def template_of(replica_set: Json) -> Json:
+    """Return the template of a ReplicaSet's Deployment: without the label that the Deployment controller adds."""
+    template = fields.mapping(replica_set, "spec", "template")
+    metadata = fields.mapping(template, "metadata")
+    labels = {name: value for name, value in fields.pairs(metadata, "labels") if name != POD_TEMPLATE_HASH}
+    return {**template, "metadata": {**metadata, "labels": labels}}
+
+
+def difference(before: Json, after: Json) -> Json:
+    """Return the merge patch that makes one object of another."""
+    patch: Json = dict.fromkeys(before.keys() - after.keys())
+    for name, value in after.items():
+        former = before.get(name)
+        if isinstance(value, dict) and isinstance(former, dict):
+            if inner := difference(former, value):
+                patch[name] = inner
+        elif value != former:
+            patch[name] = value
+    return patch
 
 
 def new_lease(lease: Lease) -> Json:
@@ -124,9 +192,10 @@ def lease(lease: Lease) -> Json:
 
 
 def new_pod(pod: Pod) -> Json:
-    """Return a Pod that is bound to its Node."""
+    """Return a Pod that is bound to its Node, and that the Pod security standard "restricted" admits."""
     spec = {
         "nodeName": pod.node_name,
+        "securityContext": _RESTRICTED_POD,
         "containers": [_container(each) for each in pod.containers],
         "tolerations": [_filled(each) for each in pod.tolerations],
         "automountServiceAccountToken": False,
@@ -164,6 +233,7 @@ def _node_status(status: NodeStatus, now: str) -> Json:
         "nodeInfo": {
             "operatingSystem": status.operating_system,
             "architecture": status.architecture,
+            "machineID": status.machine_id,
             "kubeletVersion": status.kubelet_version,
             "containerRuntimeVersion": status.runtime_version,
         },
@@ -224,4 +294,10 @@ def _container(container: Container) -> Json:
     ]
     if container.version:
         env.insert(0, {"name": BIZ_VERSION_ENV, "value": container.version})
-    return {"name": container.name, "image": container.image, "args": list(container.args), "env": env}
+    return {
+        "name": container.name,
+        "image": container.image,
+        "args": list(container.args),
+        "env": env,
+        "securityContext": _RESTRICTED_CONTAINER,
+    }

@@ -9,14 +9,16 @@ from sys import intern
 
 from controlplane.cluster import containers, fields, scheduling
 from controlplane.cluster.api import DEPLOYMENTS, Json
+from controlplane.domain import contract
 from controlplane.domain.base.environment import Facts
-from controlplane.domain.contract import ENV
+from controlplane.domain.contract import ENV, MAX_MODULE_COUNT
 from controlplane.domain.endpoint import Service, ServicePort
 from controlplane.domain.objects import (
     Condition,
     Container,
     ContainerStatus,
     Lease,
+    LimitedPod,
     ModuleDeployment,
     Node,
     NodeStatus,
@@ -25,11 +27,13 @@ from controlplane.domain.objects import (
     PodStatus,
     Taint,
 )
+from controlplane.domain.revisions import NEEDS_PERSON, PROGRESS_DEADLINE, Releasing, Revision
 from controlplane.domain.workloads.rollout import Workload
 
 FOREIGN_ANNOTATION_LIMIT = 1024
 """Characters; longer annotations that are not of Koupleless (kubectl's copy of the manifest, say) are not kept."""
 _OWN_DOMAIN = "koupleless.io/"
+_MOST_DIGITS = 18
 
 
 def key(obj: Json) -> str:
@@ -60,14 +64,53 @@ def pod(obj: Json) -> Pod:
         labels=facts.labels,
         annotations=facts.annotations,
         readiness_gates=tuple(fields.word(gate, "conditionType") for gate in fields.objects(spec, "readinessGates")),
-        owner_uid=fields.word(controller(meta), "uid"),
-        deleting=bool(fields.text(meta, "deletionTimestamp")),
-        deletion_grace_seconds=fields.integer(meta, "deletionGracePeriodSeconds"),
+        **_life(meta),
         service_account=facts.service_account,
         active_deadline=fields.integer(spec, "activeDeadlineSeconds"),
         others=others,
         ignored=intern(containers.ignored(spec, modules, others)),
     )
+
+
+def limited_pod(obj: Json) -> LimitedPod:
+    """View a Pod that limits the modules of the base in it."""
+    meta, spec, status = (fields.mapping(obj, part) for part in ("metadata", "spec", "status"))
+    addresses = (fields.word(status, "podIP"), *(fields.word(each, "ip") for each in fields.objects(status, "podIPs")))
+    return fields.view(
+        LimitedPod,
+        meta,
+        addresses=tuple(dict.fromkeys(address for address in addresses if address)),
+        host_network=fields.flag(spec, "hostNetwork"),
+        ended=fields.text(status, "phase") in ("Succeeded", "Failed"),
+        limit=fields.words(meta, "labels").get(MAX_MODULE_COUNT, ""),
+    )
+
+
+def foreign_pod(obj: Json) -> Pod:
+    """View what matters of a Pod that is no module: there is one of these for every Pod of the cluster that starts."""
+    meta = fields.mapping(obj, "metadata")
+    return fields.view(
+        Pod,
+        meta,
+        node_name=fields.word(fields.mapping(obj, "spec"), "nodeName"),
+        containers=(),
+        status=PodStatus(phase=fields.word(fields.mapping(obj, "status"), "phase") or "Pending"),
+        labels={},
+        annotations={},
+        **_life(meta),
+    )
+
+
+def _life(meta: Json) -> Json:
+    """Return by whom a Pod was made, and whether it is to go."""
+    owner = controller(meta)
+    return {
+        "owner_uid": fields.word(owner, "uid"),
+        "owner_name": fields.word(owner, "name"),
+        "owner_kind": fields.word(owner, "kind"),
+        "deleting": bool(fields.text(meta, "deletionTimestamp")),
+        "deletion_grace_seconds": fields.integer(meta, "deletionGracePeriodSeconds"),
+    }
 
 
 def _template_containers(obj: Json) -> tuple[Container, ...]:
@@ -109,6 +152,7 @@ def node(obj: Json) -> Node:
         annotations=_annotations(meta),
         taints=fields.views(Taint, spec, "taints"),
         unschedulable=fields.flag(spec, "unschedulable"),
+        provider_id=fields.text(spec, "providerID"),
         status=fields.view(
             NodeStatus,
             info,
@@ -120,6 +164,7 @@ def node(obj: Json) -> Node:
             capacity=fields.words(status, "capacity"),
             allocatable=fields.words(status, "allocatable"),
             runtime_version=fields.word(info, "containerRuntimeVersion"),
+            machine_id=fields.word(info, "machineID"),
             kubelet_port=fields.integer(fields.mapping(status, "daemonEndpoints", "kubeletEndpoint"), "Port") or 0,
         ),
     )
@@ -155,6 +200,44 @@ def module_deployment(obj: Json) -> ModuleDeployment:
         rules=rules,
         selector=selector,
         beyond_node=scheduling.beyond_node(template),
+        releasing=_releasing(meta, spec, fields.mapping(obj, "status")),
+    )
+
+
+def _releasing(meta: Json, spec: Json, status: Json) -> Releasing | None:
+    annotations = dict(fields.pairs(meta, "annotations"))
+    if contract.ANNOTATION_BATCHES not in annotations:
+        return None
+    deadline = fields.integer(spec, "progressDeadlineSeconds")
+    said = Condition.of(fields.views(Condition, status, "conditions"), contract.CONDITION_RELEASED)
+    return Releasing(
+        annotations={name: value for name, value in annotations.items() if _OWN_DOMAIN in name},
+        observed=(fields.integer(status, "observedGeneration") or 0) >= (fields.integer(meta, "generation") or 0),
+        revision=number(annotations.get(contract.ANNOTATION_REVISION, "")),
+        paused=fields.flag(spec, "paused"),
+        rolling=fields.text(fields.mapping(spec, "strategy"), "type") != "Recreate",
+        progress_deadline=PROGRESS_DEADLINE if deadline is None else deadline,
+        min_ready=fields.integer(spec, "minReadySeconds") or 0,
+        status=said.status,
+        reason=said.reason,
+        message=said.message,
+        since=said.last_transition_time,
+    )
+
+
+def number(text: str) -> int:
+    """Return a number of a revision; 0 for what is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else 0
+
+
+def revision(obj: Json) -> Revision:
+    """View a ReplicaSet as a revision of its Deployment."""
+    meta, spec, status = (fields.mapping(obj, part) for part in ("metadata", "spec", "status"))
+    return Revision(
+        number=number(fields.text(fields.mapping(meta, "annotations"), contract.ANNOTATION_REVISION)),
+        hash=fields.word(fields.mapping(meta, "labels"), contract.POD_TEMPLATE_HASH),
+        replicas=fields.integer(spec, "replicas") or 0,
+        ready=fields.integer(status, "readyReplicas") or 0,
     )
 
 
@@ -166,6 +249,7 @@ def workload(kind: str, obj: Json) -> Workload:
     updated = counts.get("updatedReplicas" if deployment else "updatedNumberScheduled", 0)
     replicas = fields.integer(spec, "replicas")
     selector = scheduling.label_selector(spec)
+    releasing = _releasing(meta, spec, status) if deployment else None
     return fields.view(
         Workload,
         meta,
@@ -178,11 +262,15 @@ def workload(kind: str, obj: Json) -> Workload:
         total=counts.get("replicas", 0) if deployment else updated,
         selector=selector if isinstance(selector, tuple) else None,
         containers=_template_containers(obj),
-        failure=_failure(spec, status),
+        failure=_failure(spec, status, releasing),
+        releasing=releasing,
     )
 
 
-def _failure(spec: Json, status: Json) -> str:
+def _failure(spec: Json, status: Json, releasing: Releasing | None) -> str:
+    if releasing is not None and releasing.status in ("False", "Unknown"):
+        # The Deployment's own deadline goes on while a release waits for a person.
+        return f"{releasing.reason}: {releasing.message}" if releasing.reason in NEEDS_PERSON else ""
     if fields.text(fields.mapping(spec, "updateStrategy"), "type") == "OnDelete":
         return "its updateStrategy is OnDelete: its Pods are only replaced when somebody deletes them"
     for condition in fields.objects(status, "conditions"):

@@ -5,7 +5,7 @@ is concluded from any of them. What the API server refuses today, but older ones
 API server refuses by the same tables. Formats: Kubernetes API, core/v1 PodSpec.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from sys import intern
 
 from controlplane.cluster import fields
@@ -24,13 +24,14 @@ from controlplane.cluster.fieldrules import (
     pairs,
     text,
 )
+from controlplane.domain import contract
 from controlplane.domain.objects import NodeTerm, NotUnderstood, Requirement, SchedulingRules, Toleration
 from controlplane.domain.workloads.placement import NAME_FIELD, int64
 
-HOSTNAME = "kubernetes.io/hostname"
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _OF_SELECTORS = ("In", "NotIn", "Exists", "DoesNotExist")
+_OF_OWN_LABELS = (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn"))
 
 
 def _expression(expression: Json, path: str) -> Iterator[Wrong]:
@@ -71,6 +72,38 @@ def affinity(required: Check) -> Check:
 
 
 LABEL_SELECTOR = object_of({"matchLabels": pairs(), "matchExpressions": _expressions(*_OF_SELECTORS)})
+
+
+def _own_labels(term: Json, path: str) -> Iterator[Wrong]:
+    selector = term.get("labelSelector") or {}
+    named = {*(selector.get("matchLabels") or ()), *(each["key"] for each in selector.get("matchExpressions") or ())}
+    for field, _ in _OF_OWN_LABELS:
+        keys = term.get(field) or []
+        if keys and term.get("labelSelector") is None:
+            yield Wrong(f"{path}.{field}", "Forbidden: must not be specified when labelSelector is not set")
+        for index, key in enumerate(keys):
+            if key in named:
+                yield invalid(f"{path}.{field}[{index}]", key, "exists in the labelSelector or a list before")
+        named |= set(keys)
+
+
+_LABEL_KEYS = list_of(text(label_key))
+POD_AFFINITY = affinity(
+    list_of(
+        object_of(
+            {
+                "topologyKey": TEXT,
+                "labelSelector": LABEL_SELECTOR,
+                "namespaceSelector": LABEL_SELECTOR,
+                "namespaces": TEXTS,
+                "matchLabelKeys": _LABEL_KEYS,
+                "mismatchLabelKeys": _LABEL_KEYS,
+            },
+            required="topologyKey",
+            also=_own_labels,
+        )
+    )
+)
 _NODE_TERM = object_of(
     {
         "matchExpressions": _expressions(*_OF_SELECTORS, "Gt", "Lt"),
@@ -127,6 +160,22 @@ def label_selector(spec: Json) -> tuple[Requirement, ...] | NotUnderstood | None
     return _equalities(selector, "matchLabels") + _requirements(selector, "matchExpressions")
 
 
+def pod_selector(term: Json, labels: Mapping[str, str]) -> tuple[Requirement, ...] | NotUnderstood | None:
+    """Read which Pods a term of affinity between Pods means for a Pod with these labels; None when it means none.
+
+    matchLabelKeys and mismatchLabelKeys ask for the value that the Pod itself has, and are nothing where it has none.
+    """
+    selector = label_selector({"selector": term.get("labelSelector")})
+    if not isinstance(selector, tuple):
+        return selector
+    return selector + tuple(
+        Requirement(key, operator, (labels[key],))
+        for field, operator in _OF_OWN_LABELS
+        for key in fields.texts(term, field)
+        if key in labels
+    )
+
+
 def beyond_node(spec: Json) -> str:
     """Name a rule by which more than the Node decides whether a Pod comes to one that has none of its kind.
 
@@ -139,11 +188,11 @@ def beyond_node(spec: Json) -> str:
     if fields.mapping(affinity, "podAffinity").get(_REQUIRED):
         return "podAffinity"
     apart = fields.objects(fields.mapping(affinity, "podAntiAffinity"), _REQUIRED)
-    if any(term.get("topologyKey") != HOSTNAME for term in apart):
+    if any(term.get("topologyKey") != contract.HOSTNAME for term in apart):
         return "podAntiAffinity"
     spread = fields.objects(spec, "topologySpreadConstraints")
     strict = (term for term in spread if term.get("whenUnsatisfiable") != "ScheduleAnyway")
-    return "topologySpreadConstraints" if any(term.get("topologyKey") != HOSTNAME for term in strict) else ""
+    return "topologySpreadConstraints" if any(term.get("topologyKey") != contract.HOSTNAME for term in strict) else ""
 
 
 def _terms(terms: list[Json]) -> tuple[NodeTerm, ...]:

@@ -1,4 +1,4 @@
-"""The certificates of gRPC: which are served, and what is to be written so that clients trust them.
+"""Certificates that we keep, such as those of gRPC: which are served, and what is written so that clients trust them.
 
 A Secret holds the server's certificate and key, and the CAs that clients trust; in the one that we keep there are the
 CA's key and, during a rotation, the next CA's. A ConfigMap publishes the CAs to clients. Replicas share both, and
@@ -16,7 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 
 SERVER_NAME = "module-controller"
-"""The DNS name in every certificate that we make: clients check it whatever address they connect to."""
+"""The DNS name in every certificate that we make: clients of gRPC check it whatever address they connect to."""
 
 HOUR, DAY = 3600.0, 86400.0
 SKEW = HOUR
@@ -37,7 +37,7 @@ MOST_LEAVING = 4
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the gRPC server shows, and the CAs that it and its clients trust, as PEM.
+    """What a server shows, and the CAs that it and its clients trust, as PEM.
 
     crt_pem is the certificate and those between it and its CA. ca_pem is empty where nobody said which CA it is.
     """
@@ -130,7 +130,8 @@ class Step(Enum):
 class Situation:
     """What a replica sees at a moment, and what follows from it.
 
-    names are the DNS names that a certificate of ours needs, besides SERVER_NAME. chance, from 0 to 1, is the replica's
+    names are the DNS names and addresses that a certificate of ours needs, besides SERVER_NAME; checked are those that
+    clients look for. chance, from 0 to 1, is the replica's
     own: it delays renewals, so that replicas do not write at once. seen_for is for how long the replica has seen the
     stored CAs as they are. serving is what it serves.
     """
@@ -140,6 +141,7 @@ class Situation:
     now: float
     _: KW_ONLY
     names: frozenset[str] = frozenset()
+    checked: frozenset[str] = frozenset({SERVER_NAME})
     chance: float = 0.0
     seen_for: float = 0.0
     serving: Leaf | None = None
@@ -222,13 +224,14 @@ class Situation:
         if leaf is None:
             return found
         authority = stored.authority(leaf.authority)
+        lacking = ", ".join(sorted(self.checked - leaf.names))
         unpublished = leaf.authority and leaf.authority not in self.published.ids()
         wrong = {
             "the certificate has expired": self.now >= leaf.not_after,
             "the certificate begins later than now: a clock is wrong": leaf.not_before > self.now + SKEW,
             "the CA of the certificate has expired": authority is not None and not authority.holds(self.now),
             "the certificate is not of a CA in ca.crt": authority is None and stored.bundle,
-            f"the certificate lacks the DNS name {SERVER_NAME}, which clients check": SERVER_NAME not in leaf.names,
+            f"the certificate lacks the name {lacking}, which clients check": lacking,
             "there is no ca.crt: clients must get the CA by other means": not stored.bundle,
             "the ConfigMap is somebody else's, and lacks the CA of the certificate": unpublished
             and self.published.origin is Origin.FOREIGN,

@@ -121,11 +121,18 @@ class Metaspace:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A health answer; what the base left out is None, empty or UNSPECIFIED."""
+    """A health answer; what the base left out is None, empty, 0 or UNSPECIFIED.
+
+    cpus is the number of CPUs of the base's machine, heap the bytes of heap in use. cpu is the seconds that these CPUs
+    were busy since the base began to count, added up over all of them.
+    """
 
     state: BaseState
     metaspace: Metaspace | None
     java_version: str
+    cpus: int = 0
+    heap: int | None = None
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

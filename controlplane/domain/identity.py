@@ -14,6 +14,10 @@ OrderId = NewType("OrderId", str)
 _LABEL_FORM = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL_FORM}(?:\.{_LABEL_FORM})*")
 LABEL = re.compile(_LABEL_FORM)
+QUALIFIED_NAME = re.compile(
+    rf"(?:(?=[^/]{{1,253}}/){_SUBDOMAIN.pattern}/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?"
+)
+"""Key of a label or annotation, name of a resource: with or without the domain of who defines it."""
 _PREFIX = "vnode"
 MAX_NAME = 253
 

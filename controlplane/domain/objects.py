@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Self
 
-from controlplane.domain import contract
+from controlplane.domain import contract, jars
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.probes import NO_PROBES, Probes
+from controlplane.domain.revisions import Releasing
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class ResourceRef:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a module Pod: name is bizName, version is BIZ_VERSION, image is bizUrl.
+    """One container of a module Pod: name is bizName, version is bizVersion, image says where the jar is.
 
     args and env are as the Pod says them, before anything is expanded; version is resolved. unsupported says which
     field keeps it from being installed (empty: none). memory is what it requests, in bytes.
@@ -139,6 +140,11 @@ class Container:
     def key(self) -> ModuleKey:
         """The module that it stands for."""
         return ModuleKey(self.name, self.version)
+
+    @property
+    def url(self) -> str:
+        """Where a base gets the jar: bizUrl."""
+        return jars.url(self.image)
 
 
 class ContainerKind(Enum):
@@ -213,7 +219,8 @@ class Pod:
     """A Pod as the cluster has it, or, without UID and resource version, as it is to be created.
 
     containers are the modules, others those that are not run. ignored says in words what of the Pod has no effect
-    though it would matter elsewhere. deleting: its deletion was asked for, with deletion_grace_seconds.
+    though it would matter elsewhere. owner is the controller that made it. deleting: its deletion was asked for, with
+    deletion_grace_seconds.
     tolerations are known only of one that is to be created.
     """
 
@@ -228,6 +235,8 @@ class Pod:
     annotations: Mapping[str, str] = field(default_factory=dict)
     readiness_gates: tuple[str, ...] = ()
     owner_uid: str = ""
+    owner_name: str = ""
+    owner_kind: str = ""
     creation_timestamp: str = ""
     deleting: bool = False
     deletion_grace_seconds: int | None = None
@@ -237,6 +246,25 @@ class Pod:
     others: tuple[OtherContainer, ...] = ()
     ignored: str = ""
     tolerations: tuple[Toleration, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitedPod:
+    """A Pod whose label limits the modules of the base that runs in it; limit is the label's text."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    addresses: tuple[str, ...]
+    host_network: bool
+    ended: bool
+    limit: str
 
     @property
     def key(self) -> str:
@@ -258,6 +286,7 @@ class NodeStatus:
     allocatable: Mapping[str, str] = field(default_factory=dict)
     operating_system: str = ""
     architecture: str = ""
+    machine_id: str = ""
     kubelet_version: str = ""
     runtime_version: str = ""
     kubelet_port: int = 0
@@ -275,6 +304,8 @@ class Node:
     annotations: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
+    provider_id: str = ""
+    """Set once: the API server lets nobody change it."""
     status: NodeStatus = NodeStatus()
     creation_timestamp: str = ""
 
@@ -302,7 +333,7 @@ class ModuleDeployment:
 
     rules are those of its template. selector chooses its Pods by their labels; None chooses none. beyond_node names
     what else decides where its Pods go: a scheduling gate, or a rule about other Pods than those of the same Node;
-    empty if nothing does.
+    empty if nothing does. releasing is there for one that is released in batches.
     """
 
     namespace: str
@@ -316,6 +347,7 @@ class ModuleDeployment:
     creation_timestamp: str = ""
     selector: tuple[Requirement, ...] | None = None
     beyond_node: str = ""
+    releasing: Releasing | None = None
 
     @property
     def key(self) -> str:

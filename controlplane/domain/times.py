@@ -5,12 +5,17 @@ from datetime import UTC, datetime
 
 def rfc3339(seconds: float) -> str:
     """Return seconds since the epoch as Kubernetes writes a time, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _written(seconds, "seconds")
 
 
 def micro_time(seconds: float) -> str:
     """Return seconds since the epoch as Kubernetes writes MicroTime."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _written(seconds, "microseconds")
+
+
+def _written(seconds: float, precision: str) -> str:
+    # isoformat takes a third of the time of strftime, and no other zone is ever written.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 
 def parse_time(text: str) -> float | None:

@@ -4,8 +4,11 @@ A connection may be dead without anybody saying so: something between us and the
 any more. Who finds one dead calls ``Sending.distrust``; whatever is asked from then on goes over new connections.
 """
 
+import asyncio
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -15,28 +18,31 @@ from python_socks.async_.asyncio import Proxy as SocksProxy
 from yarl import URL
 
 from controlplane.kube.credentials import Credentials
+from controlplane.kube.kept import CONNECT_DEADLINE, KEEP_ALIVE, USER_AGENT, BrokeOff, Head, KeptConnections, Reply
 from controlplane.kube.resolver import StaleResolver
+from controlplane.kube.sockets import new_socket
 from kubeaccess.access import Access, Proxy
 from kubeaccess.authorization import basic
 
-CONNECT_DEADLINE = 5.0
-KEEP_ALIVE = 60.0
-"""Seconds that an idle connection is kept; API servers close theirs after 90."""
-PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
-"""Seconds of silence until the kernel asks whether the peer is there, between questions, and how often it asks."""
+FAREWELL = 5.0
+"""Seconds for what was written last to a connection that is given up gently."""
 
 _METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE"}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request. verb is that of Kubernetes; label is the resource, with its subresource, for metrics."""
+    """A request. verb is that of Kubernetes; label is the resource, with its subresource, for metrics.
+
+    headers are those that it has besides its own.
+    """
 
     verb: str
     label: str
     target: str
     body: bytes | None = None
     content_type: str = "application/json"
+    headers: Sequence[tuple[str, str]] = ()
 
     @property
     def writes(self) -> bool:
@@ -52,8 +58,14 @@ class Pool:
     """Connections that are as old as each other, and how many requests and streams are on them."""
 
     session: aiohttp.ClientSession
+    kept: KeptConnections
     users: int = 0
     trusted: bool = True
+
+    async def close(self) -> None:
+        """End all idle connections, and what is on the others."""
+        self.kept.close()
+        await self.session.close()
 
 
 @dataclass(slots=True)
@@ -64,17 +76,26 @@ class Sending:
     pool: Pool | None = None
     response: aiohttp.ClientResponse | None = None
 
-    def let_go(self) -> None:
+    def let_go(self, *, gently: bool = False) -> None:
         """End it; unless the server has ended its response, its connection is given up.
 
-        Without the farewells of TLS, which a dead peer never answers.
+        Without the farewells of TLS, which a dead peer never answers; gently, the peer has some seconds to take what
+        was written last.
         """
         if self.pool is not None:
             self.pool.users -= 1
         if self.response is not None:
-            if self.response.connection is not None and self.response.connection.transport is not None:
-                self.response.connection.transport.abort()
+            connection = self.response.connection
+            if connection is not None and connection.transport is not None:
+                if gently:
+                    asyncio.get_running_loop().call_later(FAREWELL, connection.transport.abort)
+                else:
+                    connection.transport.abort()
             self.response.close()
+
+    def begin(self) -> None:
+        """Note that the first byte goes out now."""
+        self.sent = True
 
     def distrust(self) -> None:
         """Use no connection again that is as old as the one over which it was sent."""
@@ -93,9 +114,42 @@ class Connections:
     async def close(self) -> None:
         """Close all connections, and the credentials."""
         while self._pools:
-            await self._pools.pop().session.close()
+            await self._pools.pop().close()
         await self._resolver.close()
         await self._credentials.close()
+
+    async def ask(self, request: Request, sending: Sending) -> Reply:
+        """Return the whole reply to a request, as send does with 401.
+
+        Raises CannotConnect, aiohttp.ClientError, OSError.
+        Reads are sent again where a kept connection turns out to be closed; a write may have been carried out.
+        """
+        access = await self._credentials.access()
+        if access.proxy is not None or request.verb == "list":
+            response = await self.send(request, sending)
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Reply(response.status, headers, await response.read())
+        pool = sending.pool = await self._pool(None)
+        pool.users += 1
+        reply = await self._ask(pool, access, request, sending)
+        if reply.status == HTTPStatus.UNAUTHORIZED:
+            sending.sent = False
+            await self._credentials.rejected(access)
+            reply = await self._ask(pool, await self._credentials.access(), request, sending)
+        return reply
+
+    async def _ask(self, pool: Pool, access: Access, request: Request, sending: Sending) -> Reply:
+        method = _METHODS.get(request.verb, "GET")
+
+        def written(head: Head) -> bytes:
+            return head.request(method, request.target, request.body, request.content_type)
+
+        try:
+            return await pool.kept.ask(access, written, sending.begin)
+        except BrokeOff as error:
+            if request.writes or not error.unread:
+                raise
+            return await pool.kept.ask(access, written, sending.begin)
 
     async def send(
         self, request: Request, sending: Sending, *, read_timeout: float | None = None
@@ -132,9 +186,10 @@ class Connections:
         if not self._pools or not self._pools[-1].trusted:
             # Idle connections of an old pool end by themselves, requests and streams on it go on.
             unused = [pool for pool in self._pools if not pool.users]
-            self._pools = [pool for pool in self._pools if pool.users] + [Pool(_session(proxy, self._resolver))]
+            fresh = Pool(_session(proxy, self._resolver), KeptConnections(self._resolver))
+            self._pools = [pool for pool in self._pools if pool.users] + [fresh]
             for pool in unused:
-                await pool.session.close()
+                await pool.close()
         return self._pools[-1]
 
 
@@ -146,6 +201,7 @@ def _as(access: Access, request: Request) -> dict[str, Any]:
     if not access.compressed:
         headers["Accept-Encoding"] = "identity"
     headers.extend(access.impersonation)
+    headers.extend(request.headers)
     arguments: dict[str, Any] = {"headers": headers, "ssl": access.tls or True, "server_hostname": access.server_name}
     proxy = access.proxy
     if proxy is not None and proxy.scheme != "socks5":
@@ -171,7 +227,7 @@ def _session(proxy: Proxy | None, resolver: StaleResolver) -> aiohttp.ClientSess
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[trace],
-        headers={"User-Agent": "koupleless-module-controller", "Accept": "application/json"},
+        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
     )
 
 
@@ -204,14 +260,8 @@ class SocksConnector(aiohttp.TCPConnector):
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Return a socket of which the kernel finds out by itself when the peer's machine is gone."""
     family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in PROBES.items():
-        if hasattr(socket, option):  # macOS has other names
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return made
+    return new_socket(family, kind, protocol)
 
 
 async def _mark_sent(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:

@@ -1,7 +1,8 @@
 """The limit that we set ourselves on requests to the API server: a rate, and a bound on those under way.
 
-Urgent requests (lease renewals) wait for no others: they take their share of the rate in advance, and have places of
-their own. Limiters of libraries (aiolimiter, that of aiohttp's connector) know no order among those that wait.
+Urgent requests (lease renewals) wait for no others and have places of their own. They do not count in the rate: the
+number of bases says how many there are, and those of a large fleet alone would be more than the rate. Limiters of
+libraries (aiolimiter, that of aiohttp's connector) know no order among those that wait.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ WAITED = Histogram(
     ("priority",),
     buckets=(0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0),
 )
+_WAITED = {urgent: WAITED.labels("urgent" if urgent else "normal") for urgent in (True, False)}
 
 
 @dataclass
@@ -50,8 +52,19 @@ class Gate:
         if self._waiting >= self.queue and not urgent:
             raise Transient(f"more than {self.queue} requests wait for our own limit of {self.rate:g}/s")
         places = self._urgent_places if urgent else self._places
-        delay = self._reserve(urgent=urgent)
+        delay = 0.0 if urgent else self._reserve()
         began = time.monotonic()
+        if delay <= 0.0 and not places.locked():
+            await places.acquire()
+        else:
+            await self._wait(delay, places)
+        _WAITED[urgent].observe(time.monotonic() - began)
+        try:
+            yield
+        finally:
+            places.release()
+
+    async def _wait(self, delay: float, places: asyncio.Semaphore) -> None:
         self._waiting += 1
         try:
             async with asyncio.timeout(self.patience):
@@ -62,18 +75,13 @@ class Gate:
             raise Transient(f"waited {self.patience:g} s for our own limit of {self.rate:g}/s") from error
         finally:
             self._waiting -= 1
-        WAITED.labels("urgent" if urgent else "normal").observe(time.monotonic() - began)
-        try:
-            yield
-        finally:
-            places.release()
 
-    def _reserve(self, *, urgent: bool) -> float:
+    def _reserve(self) -> float:
         """Take a share of the rate; return the seconds to wait for it, or raise Transient if that is too long."""
         now = asyncio.get_running_loop().time()
         # A pause saves up no more than the burst.
         due = max(self._next_at, now - self.burst / self.rate) + 1.0 / self.rate
-        if due - now > self.patience and not urgent:
+        if due - now > self.patience:
             raise Transient(f"more than {self.patience:g} s to wait for our own limit of {self.rate:g}/s")
         self._next_at = due
-        return 0.0 if urgent else max(due - now, 0.0)
+        return max(due - now, 0.0)

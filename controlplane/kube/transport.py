@@ -6,7 +6,7 @@ have been done).
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -15,10 +15,12 @@ from aiohttp.http_exceptions import LineTooLong
 from prometheus_client import Counter, Histogram
 
 from controlplane.app.ports import ClusterError, Transient, Unknown
-from controlplane.kube.connections import CONNECT_DEADLINE, Connections, Request, Sending
+from controlplane.kube.connections import Connections, Request, Sending
 from controlplane.kube.errors import error_of_reply
+from controlplane.kube.kept import CONNECT_DEADLINE
 from kubeaccess.authorization import CannotConnect
 from service.masking import masked
+from service.upgraded import UpgradedConnection
 
 READ_DEADLINE = 10.0
 WRITE_DEADLINE = 10.0
@@ -55,9 +57,8 @@ async def exchange(connections: Connections, request: Request) -> tuple[bytes, s
     began, code = time.monotonic(), "error"
     try:
         async with asyncio.timeout(deadline(request)):
-            response = await connections.send(request, sending)
-            body = await response.read()
-        code = str(response.status)
+            reply = await connections.ask(request, sending)
+        code = str(reply.status)
     except _FAILURES as error:
         words = f"{request}: {failure(error, deadline(request))}"
         if sending.sent and request.writes:
@@ -71,9 +72,10 @@ async def exchange(connections: Connections, request: Request) -> tuple[bytes, s
             sending.distrust()
         REQUESTS.labels(request.verb, request.label, code).inc()
         SECONDS.labels(request.verb, request.label).observe(seconds)
-    if response.status >= 300:
-        raise _error(response, body, write=request.writes)
-    return body, response.headers.get("Date", "")
+    if reply.status >= 300:
+        again = reply.headers.get("retry-after", "")
+        raise error_of_reply(reply.status, reply.body, retry_after=again, write=request.writes)
+    return reply.body, reply.headers.get("date", "")
 
 
 @asynccontextmanager
@@ -84,23 +86,64 @@ async def stream(
 
     opens_within is the seconds until its head must be there, idle those between two reads.
     """
-    sending, code = Sending(), "error"
+    sending = Sending()
     try:
-        try:
-            async with asyncio.timeout(opens_within):
-                response = await connections.send(request, sending, read_timeout=idle)
-                code = str(response.status)
-                if response.status != 200:
-                    raise _error(response, await response.read(), write=False)
-        except _FAILURES as error:
-            if sending.sent and isinstance(error, TimeoutError):
-                sending.distrust()
-            raise Transient(f"{request}: {failure(error, opens_within or 0)}") from error
-        finally:
-            REQUESTS.labels(request.verb, request.label, code).inc()
+        response = await _open(connections, request, sending, 200, opens_within=opens_within, idle=idle)
         yield Stream(request, sending, response.content, idle)
     finally:
         sending.let_go()
+
+
+@asynccontextmanager
+async def upgraded(
+    connections: Connections, request: Request, *, opens_within: float
+) -> AsyncIterator[tuple[Mapping[str, str], UpgradedConnection]]:
+    """Give the head of the response to a request for an upgrade, and the connection after it; raises ClusterError.
+
+    Once the block ends what was written is still sent, unless it ends with an error.
+    """
+    sending, in_order = Sending(), False
+    try:
+        response = await _open(connections, request, sending, 101, opens_within=opens_within, idle=None)
+        try:
+            connection = UpgradedConnection.of_response(response)
+        except ConnectionError as error:
+            raise Transient(f"{request}: {error}") from error
+        try:
+            yield response.headers, connection
+            in_order = True
+        except asyncio.CancelledError:
+            # The other end of the stream has gone.
+            in_order = True
+            raise
+    finally:
+        sending.let_go(gently=in_order)
+
+
+async def _open(
+    connections: Connections,
+    request: Request,
+    sending: Sending,
+    expected: int,
+    *,
+    opens_within: float | None,
+    idle: float | None,
+) -> aiohttp.ClientResponse:
+    """Return a response of the expected status, its body to be read; raises ClusterError."""
+    code = "error"
+    try:
+        async with asyncio.timeout(opens_within):
+            response = await connections.send(request, sending, read_timeout=idle)
+            code = str(response.status)
+            if response.status != expected:
+                raise _error(response, await response.read(), write=False)
+            return response
+    except _FAILURES as error:
+        if sending.sent and isinstance(error, TimeoutError):
+            sending.distrust()
+        raise Transient(f"{request}: {failure(error, opens_within or 0)}") from error
+    finally:
+        REQUESTS.labels(request.verb, request.label, code).inc()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""The kubelet API of all VNodes, as far as it makes sense for them: logs of modules."""
+"""The kubelet API of all VNodes, as far as it makes sense for them: logs of modules, streams into their bases."""

@@ -1,8 +1,8 @@
 """Who asks, and whether they may: as a kubelet finds out.
 
-A caller is known by a client certificate or by a bearer token, which the API server reviews. A known caller may read
-the logs of a VNode's modules if the API server says that it may ``get`` the Node's subresource ``proxy``, as kubelets
-ask, or ``log``, which allows nothing but reading logs.
+A caller is known by a client certificate or by a bearer token, which the API server reviews. What a known caller may do
+is what the API server says of it for a subresource of the Node: ``proxy`` allows all, as at kubelets, others a part of
+it, such as ``log``, which allows nothing but reading logs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,15 @@ from controlplane.access.reviews import Reviewer
 from controlplane.domain.access import Access, Caller
 from service.refusals import RequestRefused
 
-SUBRESOURCES = ("proxy", "log")
+Right = tuple[str, ...]
+"""Subresources of a Node, each of which is enough."""
+LOGS: Right = ("log", "proxy")
+METRICS: Right = ("metrics", "proxy")
+STATS: Right = ("stats", "proxy")
+PODS: Right = ("pods", "proxy")
+CONFIG: Right = ("configz", "proxy")
+HEALTH: Right = ("healthz", "proxy")
+STREAMS: Right = ("proxy",)
 
 _STATUSES: Mapping[type[AccessRefused], tuple[int, Mapping[str, str]]] = {
     Unauthenticated: (401, {"WWW-Authenticate": "Bearer"}),
@@ -26,7 +34,7 @@ _STATUSES: Mapping[type[AccessRefused], tuple[int, Mapping[str, str]]] = {
 
 
 class KubeletAccess:
-    """Recognises callers of the kubelet API, and says who may read which logs."""
+    """Recognises callers of the kubelet API, and says what they may."""
 
     def __init__(self, reviewer: Reviewer) -> None:
         self._reviewer = reviewer
@@ -42,15 +50,19 @@ class KubeletAccess:
                 raise Unauthenticated("anonymous", "a client certificate or a bearer token is needed")
             return await self._reviewer.whose(token, peer=peer)
 
-    async def must_read_logs(self, caller: Caller, node: str) -> None:
-        """Raise RequestRefused unless a caller may read logs on a Node; an empty name means on every Node."""
+    async def must(self, caller: Caller, verb: str, node: str, right: Right) -> None:
+        """Raise RequestRefused unless a caller has a right on a Node; an empty name means on every Node.
+
+        Every Node is asked about first: who scrapes all of them then costs one review, not one for each.
+        """
         with _answered():
-            for subresource in SUBRESOURCES:
-                if await self._reviewer.may(caller, Access("get", "nodes", name=node, subresource=subresource)):
-                    return
+            for name in dict.fromkeys(("", node)):
+                for subresource in right:
+                    if await self._reviewer.may(caller, Access(verb, "nodes", name=name, subresource=subresource)):
+                        return
             where = f"node {node}" if node else "nodes"
-            text = f"{caller.user} may not get nodes/{SUBRESOURCES[0]} or nodes/{SUBRESOURCES[1]} of {where}"
-            raise Forbidden("not_allowed", text)
+            wanted = " or ".join(f"nodes/{subresource}" for subresource in right)
+            raise Forbidden("not_allowed", f"{caller.user} may not {verb} {wanted} of {where}")
 
 
 @contextmanager

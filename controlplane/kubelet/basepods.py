@@ -22,9 +22,23 @@ _ENDED = ("Succeeded", "Failed")
 SHOWN = 5
 
 
+class NoBasePod(RequestRefused):
+    """The base of a VNode runs in no Pod of this cluster; host and ip are what it reports, or empty."""
+
+    def __init__(self, vnode: str, host: str, ip: str) -> None:
+        where = f"host {host or 'not known'}, address {ip or 'not known'}"
+        super().__init__(400, "no_base_pod", f"the base of {vnode} ({where}) runs in no Pod of this cluster")
+        self.vnode = vnode
+        self.host = host
+        self.ip = ip
+
+
 @dataclass(frozen=True, slots=True)
 class BasePod:
-    """A Pod that may be a base; container is the one that would be its base's, container_names are those it has."""
+    """A Pod that may be a base; container is the one that would be its base's, container_names are those it has.
+
+    exec_from are other namespaces from whose module Pods streams may lead into it.
+    """
 
     namespace: str
     name: str
@@ -32,6 +46,7 @@ class BasePod:
     container_names: tuple[str, ...]
     addresses: frozenset[str]
     ended: bool
+    exec_from: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
@@ -43,9 +58,13 @@ class BasePod:
         """Whether it has the container."""
         return self.container in self.container_names
 
+    def may_be_entered_from(self, namespace: str) -> bool:
+        """Return whether streams of module Pods in a namespace may lead into it."""
+        return namespace == self.namespace or namespace in self.exec_from
+
 
 async def find(api: ApiServer, node: Node, namespaces: Sequence[str]) -> BasePod:
-    """Return the Pod of a VNode's base; raises RequestRefused, ClusterError.
+    """Return the Pod of a VNode's base; raises NoBasePod where there is none, RequestRefused, ClusterError.
 
     The first of the namespaces is that of the module; they are tried before all others.
     """
@@ -66,7 +85,7 @@ async def find(api: ApiServer, node: Node, namespaces: Sequence[str]) -> BasePod
     named = seen.get(f"{namespaces[0]}/{host}")
     if named is not None and named.serves:
         return named
-    raise RequestRefused(400, "no_base_pod", _not_found(node.name, host, ip, list(seen.values())))
+    raise _not_found(node.name, host, ip, [pod for pod in seen.values() if not pod.ended])
 
 
 def _plain(ip: str) -> str:
@@ -82,6 +101,7 @@ def _candidate(obj: Json) -> BasePod | None:
     labels = fields.words(meta, "labels")
     if labels.get(contract.COMPONENT) == contract.COMPONENT_MODULE:
         return None
+    named = fields.words(meta, "annotations").get(contract.ANNOTATION_EXEC_FROM, "")
     addresses = {fields.text(status, "podIP"), *(fields.text(each, "ip") for each in fields.objects(status, "podIPs"))}
     return fields.view(
         BasePod,
@@ -90,6 +110,7 @@ def _candidate(obj: Json) -> BasePod | None:
         container_names=tuple(fields.text(each, "name") for each in fields.objects(spec, "containers")),
         addresses=frozenset(addresses - {""}),
         ended=fields.text(status, "phase") in _ENDED,
+        exec_from=frozenset(map(str.strip, named.split(","))),
     )
 
 
@@ -100,19 +121,17 @@ def _at_address(pods: Sequence[BasePod], host: str, ip: str) -> BasePod | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _not_found(vnode: str, host: str, ip: str, seen: Sequence[BasePod]) -> str:
-    alive = [pod for pod in seen if not pod.ended]
-    for pod in alive:
+def _not_found(vnode: str, host: str, ip: str, seen: Sequence[BasePod]) -> RequestRefused:
+    for pod in seen:
         if not pod.serves:
-            return (
+            text = (
                 f"Pod {pod.key}, in which the base of {vnode} seems to run, has no container {pod.container!r}: set "
                 f"its label {contract.BASE_CONTAINER} to the container of the base "
                 f"({', '.join(pod.container_names[:SHOWN])})"
             )
-    if alive:
-        names = ", ".join(pod.key for pod in alive[:SHOWN])
-        return f"it is not clear in which Pod the base of {vnode} runs (host {host!r}, address {ip!r}): {names}"
-    return (
-        f"the base of {vnode} (host {host or 'not known'!r}, address {ip or 'not known'!r}) runs in no Pod of this "
-        "cluster that has that address, so that there is no log: read it where the base runs"
-    )
+            return RequestRefused(400, "wrong_container", text)
+    if seen:
+        names = ", ".join(pod.key for pod in seen[:SHOWN])
+        text = f"it is not clear in which Pod the base of {vnode} runs (host {host!r}, address {ip!r}): {names}"
+        return RequestRefused(400, "ambiguous_base", text)
+    return NoBasePod(vnode, host, ip)

@@ -1,4 +1,4 @@
-"""Listens as the kubelet of every VNode: GET /containerLogs/NAMESPACE/POD/CONTAINER over TLS.
+"""Listens as the kubelet of every VNode, over TLS.
 
 Nobody is answered who is not known. All replicas answer alike: what they need is in the cluster. What connections may
 cost, and how refusals are counted and logged, is that of every port of ours (service.webserver).
@@ -10,19 +10,13 @@ from typing import NoReturn
 from aiohttp import ClientError, web
 
 from controlplane.kubelet.access import KubeletAccess
-from controlplane.kubelet.logs import ModuleLogs
-from service.following import LOOK_EVERY
-from service.refusals import RequestRefused
-from service.tls import Certificates, Files
+from controlplane.kubelet.routes import NO_ROUTES, Routes
+from controlplane.kubelet.shown import Shown
+from service.following import LOOK_EVERY, Followed
 from service.webserver import Bounds, WebServer
 
-BOUNDS = Bounds(connections=512, of_peer=256, whole=None, rate=500.0, burst=2000.0)
-"""Callers are few and known: the API servers. Logs bound themselves."""
-
-NOT_OFFERED = frozenset(
-    "attach checkpoint configz cri debug exec logs metrics pods portForward run runningpods spec stats".split()  # noqa: SIM905
-)
-"""What other kubelets have besides."""
+BOUNDS = Bounds(connections=512, of_peer=256, whole=None, line=32 << 10, rate=500.0, burst=2000.0)
+"""Callers are few and known: the API servers. Logs and streams bound themselves. The line has the command of exec."""
 
 
 @dataclass(eq=False)
@@ -31,27 +25,32 @@ class KubeletServer:
 
     host: str
     port: int
-    files: Files
+    shown: Shown
     access: KubeletAccess
-    logs: ModuleLogs
+    routes: Routes = NO_ROUTES
     look_every: float = LOOK_EVERY
     bounds: Bounds = BOUNDS
 
     def __post_init__(self) -> None:
-        self._certificates = Certificates(self.files, "kubelet", look_every=self.look_every)
-        self._web = WebServer("kubelet", self._serve, self.bounds, context=lambda: self._certificates.context)
+        self._certificates = Followed(self.shown.load, "kubelet", look_every=self.look_every)
+        self._web = WebServer("kubelet", self._serve, self.bounds, context=lambda: self._certificates.current.context)
 
     async def start(self) -> None:
         """Listen; connections wait until run takes them. Raises CannotListen, WrongCertificates."""
-        await self._certificates.load()
+        if self.shown.ready is None:
+            await self._certificates.load()
         self.port = await self._web.bind(self.host, self.port, "KUBELET_PROXY_PORT")
 
     async def stop(self) -> None:
         """Accept no more, end all streams."""
         await self._web.stop()
 
-    async def run(self) -> NoReturn:
-        """Take connections, and follow the certificate files."""
+    async def run(self, routes: Routes) -> NoReturn:
+        """Take connections as soon as there is a certificate, and follow it."""
+        self.routes = routes
+        if self.shown.ready is not None:
+            await self.shown.ready()
+            await self._certificates.load()
         self._web.start()
         await self._certificates.follow()
 
@@ -65,15 +64,5 @@ class KubeletServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
         caller = await self.access.caller(certificate, request.headers.get("Authorization", ""), request.remote or "")
-        match request.path.removeprefix("/").split("/"):
-            case ["healthz"]:
-                return web.Response(text="ok\n")
-            case [what, *_] if what in NOT_OFFERED:
-                text = f"VNodes have no /{what}: a module is a part of its base's process"
-                raise RequestRefused(501, "not_offered", text)
-            case ["containerLogs", namespace, pod, container] if namespace and pod and container:
-                if request.method != "GET":
-                    raise RequestRefused(405, "method", "logs can only be read", {"Allow": "GET"})
-                return await self.logs.send(request, caller, (namespace, pod, container))
-            case _:
-                raise RequestRefused(404, "path", "there is GET /containerLogs/NAMESPACE/POD/CONTAINER")
+        answer, names = self.routes.find(request.method, request.path)
+        return await answer(request, caller, names)

@@ -125,6 +125,14 @@ def lenient_integer(parent: Json, key: str) -> int | None:
     return value
 
 
+def lenient_number(parent: Json, key: str) -> float | None:
+    """Return the finite number under key, None for anything else."""
+    value = parent.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 2**63 else None
+
+
 def enum(value: Any, members: Mapping[str, V], unknown: V) -> V:
     """Return the member that value names in any case, or by its place in members (a number or digits)."""
     if isinstance(value, str):

@@ -18,6 +18,7 @@ from gateways.arklet.fields import (
     enum,
     kind,
     lenient_integer,
+    lenient_number,
     lenient_text,
     optional_object,
     required_object,
@@ -37,8 +38,15 @@ URL_LIMIT = 8192
 MODULE_LIMIT = 4096
 """Most modules of a base, and most items of a batch; a longer list is Malformed."""
 
+CPU_LIMIT = 65_535
+"""Most CPUs of a base that are believed."""
+
 LATEST = 253_402_300_799_999
 """Last millisecond of the year 9999, the latest that a protobuf Timestamp can hold."""
+
+_MOST_MIB = 2.0**40
+_MOST_CPU = 1e10
+"""Mebibytes and seconds of CPU above which a base does not know what it says."""
 
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
 
@@ -154,6 +162,24 @@ def modules(answer: Json) -> pb.Modules:
     )
 
 
+def _usage(jvm: Json, cpu: Json) -> pb.Usage | None:
+    """Read heap and CPU.
+
+    "total used (%)" is no share: it is the milliseconds that all processors have counted since the base began to, busy
+    or not. The others are their shares.
+    """
+    heap = lenient_number(jvm, "used heap memory(M)")
+    total, user, system = (lenient_number(cpu, f"{part} used (%)") for part in ("total", "user", "system"))
+    usage = pb.Usage()
+    if heap is not None and 0 <= heap < _MOST_MIB:
+        usage.heap_bytes = int(heap * 1024 * 1024)
+    if total is not None and user is not None and system is not None and min(total, user, system) >= 0:
+        busy = round(min((user + system) / 100, 1.0) * total / 1000, 3)
+        if busy <= _MOST_CPU:
+            usage.cpu_seconds = busy
+    return usage if usage.ByteSize() else None
+
+
 def simple_modules(data: Any) -> pb.Modules:
     """Read the short module list of the MQTT tunnel (simpleBiz), which is complete; raises Malformed."""
     entries = enumerate(_list(data))
@@ -171,7 +197,14 @@ def health(answer: Json) -> pb.Health:
         state=_master_state(optional_object(data, "masterBizInfo").get("bizState")),
         metaspace=_metaspace(jvm),
         java_version=clip(lenient_text(jvm, "java version"), NAME_LIMIT),
+        cpus=_cpus(optional_object(data, "cpu")),
+        usage=_usage(jvm, optional_object(data, "cpu")),
     )
+
+
+def _cpus(cpu: Json) -> int:
+    count = lenient_integer(cpu, "count")
+    return count if count is not None and 0 < count <= CPU_LIMIT else 0
 
 
 def help_commands(answer: Json) -> frozenset[str]:

@@ -6,7 +6,7 @@ something is not asked for it for a while.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -67,13 +67,13 @@ class Extra:
                 self.hold(f"the broker ended the connection when it was asked to {connection.asked}", self._hold)
                 self._hold = min(2 * self._hold, HOLD)
 
-    async def subscribe(self, connection: MqttConnection, filters: Sequence[str], *, qos: int = 1) -> str:
-        """Subscribe; return why the broker does not let us, empty if it does. Raises Lost."""
+    async def subscribe(self, connection: MqttConnection, filters: Mapping[str, int]) -> str:
+        """Subscribe to filters, each with its QoS; return why not, empty if the broker lets us. Raises Lost."""
         if self.held:
             return self.held
         with self.asked_of(connection):
             try:
-                taken = await connection.subscribe(filters, qos=qos, within=WITHIN)
+                taken = await connection.subscribe(filters, within=WITHIN)
             except Unanswered as error:
                 return str(error)
         refused = [name for name, yes in zip(filters, taken, strict=True) if not yes]

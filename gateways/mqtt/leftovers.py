@@ -77,7 +77,7 @@ class Leftovers:
     async def begin(self, connection: MqttConnection) -> None:
         """Look what the broker retains, unless that was seen before. Raises Lost."""
         if not self._looked:
-            self.looking.settle(await self.looking.subscribe(connection, self._filters, qos=0))
+            self.looking.settle(await self.looking.subscribe(connection, dict.fromkeys(self._filters, 0)))
 
     async def clear(self, connection: MqttConnection) -> NoReturn:
         """End the look after a while, then remove what was seen as bases show that they live. Raises Lost."""

@@ -61,7 +61,7 @@ class Strays:
         heart = from_all(DEFAULT_ENV, Word.HEART)
         self._filter = shared(heart) if share else heart
         if self._env != DEFAULT_ENV:
-            self.extra.settle(await self.extra.subscribe(connection, [self._filter]))
+            self.extra.settle(await self.extra.subscribe(connection, {self._filter: 0}))
 
     async def listen(self, connection: MqttConnection) -> NoReturn:
         """Listen again a while after a base was noticed. Raises Lost."""
@@ -70,4 +70,4 @@ class Strays:
             await connection.unsubscribe([self._filter])
             await asyncio.sleep(DEAF)
             self._seen.clear()
-            self.extra.settle(await self.extra.subscribe(connection, [self._filter]))
+            self.extra.settle(await self.extra.subscribe(connection, {self._filter: 0}))

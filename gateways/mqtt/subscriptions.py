@@ -9,11 +9,16 @@ MQTT 3.1.1 has no shared subscriptions (``$share/GROUP/FILTER``), so a broker wi
 the connection, or take it for a plain topic; and one that has them may not let this user in. So they are put to the
 test: a message to a topic of our own must come back.
 
+What bases repeat (heartbeats, health, lists) has QoS 0, what they say once has QoS 1. A broker keeps a limited number
+of messages with QoS 1 for each client (1,000 in Mosquitto) and then throws away what comes: a flood of heartbeats would
+cost the results of orders.
+
 No SUBSCRIBE has more than eight filters, as many as some brokers take, and none mixes what is needed with what is not.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from gateways.arklet.topics import Word, baseline, from_all
 from gateways.mqtt.extras import HOLD, WITHIN, Extra
@@ -21,8 +26,9 @@ from gateways.mqtt.metrics import SHARED
 from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.failures import ConnectFailed, Lost, NotSent, Unanswered
 
-ANSWERS = (Word.HEALTH, Word.SIMPLE_BIZ, Word.BIZ, Word.BIZ_OPERATION)
-NEWS = (Word.HEART, Word.QUERY_BASELINE, Word.BATCH_RESPONSE)
+ANSWERS = {Word.HEALTH: 0, Word.SIMPLE_BIZ: 0, Word.BIZ: 0, Word.BIZ_OPERATION: 1}
+NEWS = {Word.HEART: 0, Word.QUERY_BASELINE: 1, Word.BATCH_RESPONSE: 1}
+"""With the QoS of the subscription."""
 GROUP = "koupleless-module-controller"
 
 _LEVEL = {ord(character): "_" for character in "/+#$\0"}
@@ -38,9 +44,9 @@ class Subscriptions:
 
     def __init__(self, env: str, client_id: str) -> None:
         name = client_id.translate(_LEVEL)
-        self._answers = [from_all(env, word) for word in ANSWERS]
+        self._answers = {from_all(env, word): qos for word, qos in ANSWERS.items()}
         self._baselines = baseline(env, "+")
-        self._news = [from_all(env, word) for word in NEWS]
+        self._news = {from_all(env, word): qos for word, qos in NEWS.items()}
         self._probe = f"koupleless_{env}/{name}/gateway/probe"
         self._probe_filter = shared(self._probe, f"{GROUP}-{name}")
         self._came_back = asyncio.Event()
@@ -63,7 +69,7 @@ class Subscriptions:
 
     async def make(self, connection: MqttConnection) -> None:
         """Subscribe to everything. Raises Lost, and ConnectFailed where the broker refuses what is needed."""
-        await _need(connection, self._answers, [self._baselines])
+        await _need(connection, self._answers, {self._baselines: 1})
         # Where there was no sharing the last time, bases are listened to before it is tried again.
         listening = not self.shared
         if listening:
@@ -72,7 +78,7 @@ class Subscriptions:
         if why_not and not listening:
             await _need(connection, self._news)
         elif listening and not why_not:
-            await connection.unsubscribe(self._news)
+            await connection.unsubscribe([*self._news])
         self._settle(why_not)
 
     def everybody_receives(self) -> None:
@@ -88,7 +94,7 @@ class Subscriptions:
     async def prove(self, connection: MqttConnection) -> str:
         """Return why the broker has no shared subscriptions for us, empty if it has them. Raises Lost."""
         self._came_back.clear()
-        why_not = await self.sharing.subscribe(connection, [self._probe_filter])
+        why_not = await self.sharing.subscribe(connection, {self._probe_filter: 1})
         if why_not:
             return why_not
         with self.sharing.asked_of(connection), connection.asking(f"publish to {self._probe}"):
@@ -107,22 +113,24 @@ class Subscriptions:
 
     async def _share(self, connection: MqttConnection) -> str:
         """Have a share of the news; return why not, empty if so. Raises Lost."""
-        filters = [shared(name) for name in self._news]
+        filters = {shared(name): qos for name, qos in self._news.items()}
         why_not = await self.sharing.subscribe(connection, filters)
         if why_not:
             # Some of them may have been taken: what they bring would come twice.
             with self.sharing.asked_of(connection):
-                await connection.unsubscribe(filters)
+                await connection.unsubscribe([*filters])
         return why_not
 
 
-async def _need(connection: MqttConnection, filters: Sequence[str], wanted: Sequence[str] = ()) -> None:
+async def _need(
+    connection: MqttConnection, filters: Mapping[str, int], wanted: Mapping[str, int] = MappingProxyType({})
+) -> None:
     """Subscribe to filters that are needed, and to some that are wanted and come under the same rights.
 
     Raises Lost, and ConnectFailed where the broker does not let us.
     """
     try:
-        taken = await connection.subscribe([*filters, *wanted])
+        taken = await connection.subscribe({**filters, **wanted})
     except Unanswered as error:
         raise ConnectFailed("subscription", str(error)) from None
     refused = [name for name, yes in zip(filters, taken, strict=False) if not yes]

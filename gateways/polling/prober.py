@@ -9,6 +9,7 @@ interval, and from 0.5 s again when it sends a heartbeat. Once it answers one qu
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ SOON = 0.5
 """Seconds after which a base that may be about to start is asked again at first."""
 JITTER = 0.1
 """Share of an interval by which a poll may come earlier or later."""
+TOGETHER = 0.02
+"""Share of an interval in which polls that fall due begin together: to wake up costs more than to ask."""
 MIN_INTERVAL = 0.05
 """Seconds: the shortest polling interval that is kept to."""
 HEARTBEATS_FLOW = 25.0
@@ -230,7 +233,10 @@ class Prober:
         watch = poll.base.watch
         interval = _interval(watch.modules_interval if poll is poll.base.modules else watch.silent_health_interval)
         delay = (interval if after is None else min(after, interval)) * (1 + JITTER * (2 * self.chance() - 1))
-        poll.timer = asyncio.get_running_loop().call_later(delay, self._due, poll)
+        due, grid = self._now() + delay, interval * TOGETHER
+        if after is None:
+            due = math.ceil(due / grid) * grid
+        poll.timer = asyncio.get_running_loop().call_at(due, self._due, poll)
 
     def _due(self, poll: _Poll) -> None:
         if poll is poll.base.health and self._health_can_wait(poll.base):

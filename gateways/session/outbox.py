@@ -13,8 +13,8 @@ An outbox has two lanes, both bounded:
 Each kept item ends in exactly one way: *taken* (the replica acknowledged it), *handed on* (the owner of its base gets
 it instead, and it ends there) or *dropped* (nobody took it, which is counted by reason and logged).
 
-A module list equal to the last one sent on the same stream under the same Watch travels as "unchanged". Numbers begin
-at 1 on every stream. Nothing here does I/O. Messages that were put here must not be changed. Times are monotonic
+News that says nothing new (``repeated``) can wait for more of its kind; anything else is to be sent at once. Numbers
+begin at 1 on every stream. Nothing here does I/O. Messages that were put here must not be changed. Times are monotonic
 seconds.
 """
 
@@ -23,12 +23,13 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.metrics import DROPPED, KINDS, OUTBOX, REPORTS
+from gateways.session.repeated import Repeated
 from gateways.session.routing import Routing
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,13 @@ _POLLED = frozenset({"modules", "health", "poll_failed"})
 _ANSWERED = {"health": pb.VERB_HEALTH, "modules": pb.VERB_QUERY_MODULES}
 
 
+class Wake(Protocol):
+    """Called when there is something to be sent."""
+
+    def __call__(self, *, can_wait: bool) -> None:
+        """Send at once, or when it can wait, with more of its kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """A message that is not acknowledged: its number, and what goes again with the next stream."""
@@ -79,9 +87,9 @@ class Outbox:
         self._kept_count = 0
         """How much is kept, on its way or not."""
         self._unacked: deque[_Sent] = deque()
-        self._last_lists: dict[str, pb.Modules] = {}
+        self._repeated = Repeated()
         self._seq = 0
-        self._wake: Callable[[], None] | None = None
+        self._wake: Wake | None = None
 
     @property
     def has_room(self) -> bool:
@@ -118,7 +126,7 @@ class Outbox:
             DROPPED.labels(kind="news", reason="full").inc()
             return False
         self._news[key] = report, now
-        self._wake()
+        self._wake(can_wait=self._repeated.can_wait(report))
         return True
 
     def keep(self, item: Kept) -> bool:
@@ -128,7 +136,7 @@ class Outbox:
         self._kept_count += 1
         self._kept.setdefault(item.base_id, []).append(item)
         if self._wake is not None:
-            self._wake()
+            self._wake(can_wait=False)
         return True
 
     def withdraw(self, query: pb.Report) -> None:
@@ -149,7 +157,7 @@ class Outbox:
         self._kept_count -= len(items) - len(queries)
         return [item for item in items if not _query_id(item)]
 
-    def open(self, limits: pb.Limits, wake: Callable[[], None]) -> None:
+    def open(self, limits: pb.Limits, wake: Wake) -> None:
         """Begin a stream: numbers begin again, everything kept goes again. wake is called when there is work for take.
 
         A limit of 0 stands for the default.
@@ -171,21 +179,22 @@ class Outbox:
         for item in kept:
             self._kept.setdefault(item.base_id, []).append(item)
         self._unacked.clear()
-        self._last_lists.clear()
+        self._repeated.clear()
         return [*self._kept]
 
     def send_in_full(self, base: str) -> None:
         """Send the next module list of the base in full: a Watch for it came, or it is not watched any more."""
-        self._last_lists.pop(base, None)
+        self._repeated.forget(base)
 
     def ack(self, seq: int) -> list[Kept]:
         """Take note that the replica has everything up to and including seq; return what need not be kept now."""
         done: list[Kept] = []
+        full = len(self._unacked) >= self._max_unacked
         while self._unacked and self._unacked[0].seq <= seq:
             done.extend(self._unacked.popleft().kept)
         self._kept_count -= len(done)
-        if self._wake is not None:
-            self._wake()
+        if full and self._wake is not None:
+            self._wake(can_wait=False)
         return done
 
     def kept(self) -> list[Kept]:
@@ -201,7 +210,7 @@ class Outbox:
             while len(news) + len(kept) < self._max_batch and (report := self._next(pb.Report)) is not None:
                 kept.append(report)
             if news or kept:
-                reports = [*(self._compressed(report) for report, _ in news), *kept]
+                reports = [*(self._repeated.sent(report) for report, _ in news), *kept]
                 message = pb.Reports(seq=self._sent(news, [*kept]), reports=reports)
                 messages.append(pb.ConnectRequest(reports=message))
             if self.sendable and (result := self._next(pb.OrderResult)) is not None:
@@ -241,17 +250,6 @@ class Outbox:
             del self._kept[base]
         return first
 
-    def _compressed(self, report: pb.Report) -> pb.Report:
-        epoch = report.modules.epoch
-        if not epoch:
-            return report
-        last = self._last_lists.get(report.base_id)
-        self._last_lists[report.base_id] = report.modules
-        if last != report.modules:
-            return report
-        unchanged = pb.Modules(complete=True, unchanged=True, epoch=epoch)
-        return pb.Report(base_id=report.base_id, observed_at=report.observed_at, modules=unchanged)
-
 
 class Outboxes:
     """What goes up, and to whom: one outbox for each replica that was ever welcomed, until it is forgotten.
@@ -275,7 +273,7 @@ class Outboxes:
         """Return the outbox of a replica that has a stream."""
         return self._outboxes[replica]
 
-    def open(self, welcome: pb.Welcome, wake: Callable[[], None]) -> Outbox:
+    def open(self, welcome: pb.Welcome, wake: Wake) -> Outbox:
         """Begin a stream to a replica; what was kept for it goes again. wake: there is something to be sent."""
         outbox = self._outboxes.setdefault(welcome.replica_id, Outbox())
         outbox.open(welcome.limits, wake)

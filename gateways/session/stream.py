@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 FLUSH_INTERVAL = 0.02
 """Seconds between two sends, in which reports gather to a batch."""
+CALM_INTERVAL = 1.0
+"""The same where all of them say nothing new."""
 WELCOME_TIMEOUT = 10.0
 """Seconds that connecting and Welcome may take together."""
 GOODBYE_TIMEOUT = 1.0
@@ -72,14 +74,18 @@ class ReplicaStream:
         self._hello = hello
         self._owner = owner
         self._wake = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
         self._welcome = asyncio.Event()
         self._outbox: Outbox | None = None
         self._goodbye = ""
         self._troubled = False
 
-    def wake(self) -> None:
+    def wake(self, *, can_wait: bool) -> None:
         """Look into the outbox: something was queued or acknowledged."""
-        self._wake.set()
+        if not can_wait:
+            self._wake.set()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(CALM_INTERVAL, self._wake.set)
 
     def leave(self, reason: str) -> bool:
         """Say Goodbye once the outbox is flushed, if there is a stream; return whether run returns by itself."""
@@ -165,6 +171,9 @@ class ReplicaStream:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self._later is not None:
+                    self._later.cancel()
+                    self._later = None
                 if self._outbox is not None:
                     for message in self._outbox.take(time.monotonic()):
                         await call.write(message)

@@ -1,7 +1,8 @@
-"""mctl rollout status: follows a workload or module until all of it is ready, in the words of kubectl."""
+"""mctl rollout: follows a workload or module until all of it is ready, and steers releases in batches."""
 
 from collections.abc import Callable
 from typing import Annotated
+from uuid import uuid4
 
 import typer
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -24,7 +25,7 @@ KINDS = {"deployment": ("deployment", "replicas"), "daemonset": ("daemon set", "
 
 @app.callback()
 def group() -> None:
-    """Follow rollouts of workloads and modules."""
+    """Follow rollouts of workloads and modules, and steer releases in batches."""
 
 
 @app.command()
@@ -63,6 +64,52 @@ def status(
     follow(lambda: client.within(looks.left).call(client.stub.GetRollout, request), word, name, looks)
 
 
+Batched = Annotated[
+    str, typer.Argument(metavar="deployment/NAME", help="A Deployment that is released in batches.", show_default=False)
+]
+
+
+@app.command()
+@connected
+def confirm(
+    client: ToolingClient,
+    subject: Batched,
+    namespace: Namespace = "default",
+    failed: Annotated[bool, typer.Option("--failed", help="Go on although the batch failed.")] = False,
+) -> None:
+    """Let a release in batches go on after the batch that it is at, which may still be under way."""
+    workload, at = _releasing(client, subject, namespace)
+    request = pb.ConfirmRolloutRequest(
+        workload=workload, revision=at.revision, batch=at.batch, failed=failed, request_id=str(uuid4())
+    )
+    done = client.call(client.stub.ConfirmRollout, request)
+    typer.echo(clean(f"{subject}: batch {done.batch} of revision {done.revision} confirmed"))
+
+
+@app.command()
+@connected
+def abort(client: ToolingClient, subject: Batched, namespace: Namespace = "default") -> None:
+    """Give up a release in batches: the Deployment goes back to the revision before, all bases at once."""
+    workload, at = _releasing(client, subject, namespace)
+    request = pb.AbortRolloutRequest(workload=workload, revision=at.revision, request_id=str(uuid4()))
+    done = client.call(client.stub.AbortRollout, request)
+    typer.echo(clean(f"{subject}: revision {done.revision} aborted"))
+
+
+def _releasing(client: ToolingClient, subject: str, namespace: str) -> tuple[pb.ObjectRef, pb.BatchedRelease]:
+    """Return a Deployment and the batch that it is at; raises CommandError where nothing is being released."""
+    word, _, name = subject.partition("/")
+    if word != "deployment" or not name:
+        raise UsageError(f"{subject!r} is not released in batches: write deployment/NAME")
+    workload = object_ref(word, namespace, name)
+    found = client.call(client.stub.GetRollout, pb.GetRolloutRequest(workload=workload))
+    if not found.HasField("batches"):
+        raise CommandError(f"{subject} has no annotation module.koupleless.io/batches")
+    if not found.batches.batch:
+        raise CommandError(f"{subject}: {found.batches.message}")
+    return workload, found.batches
+
+
 def follow(ask: Callable[[], pb.GetRolloutResponse], kind: str, name: str, looks: Looks) -> None:
     """Print a line for each thing that is new until the rollout is done.
 
@@ -71,6 +118,7 @@ def follow(ask: Callable[[], pb.GetRolloutResponse], kind: str, name: str, looks
     title, parts = KINDS[kind]
     title, line = f'{title} "{name}"', ""
     troubles: list[str] = []
+    batches = ""
     for _ in looks:
         rollout = ask()
         last, line = line, progress(title, parts, rollout)
@@ -84,6 +132,9 @@ def follow(ask: Callable[[], pb.GetRolloutResponse], kind: str, name: str, looks
         for trouble in troubles:
             if trouble not in known:
                 typer.echo(clean(trouble))
+        said, batches = batches, rollout.batches.message
+        if batches != said:
+            typer.echo(clean(batches))
     raise looks.timed_out(line, details=troubles)
 
 

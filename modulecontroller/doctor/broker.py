@@ -72,8 +72,8 @@ async def broker(configuration: Configuration) -> AsyncIterator[Finding]:
     try:
         yield _connected(settings, where)
         yield await _subscriptions(settings, connection)
-        await connection.subscribe([EVERY_HEART, from_all(settings.env, Word.HEART)], qos=0)
-        await connection.subscribe(topics.to_all(settings.env), qos=0)
+        await connection.subscribe({EVERY_HEART: 0, from_all(settings.env, Word.HEART): 0})
+        await connection.subscribe(dict.fromkeys(topics.to_all(settings.env), 0))
         await asyncio.wait((connection.ended,), timeout=LISTEN)
         for finding in traffic.findings(LISTEN):
             yield finding
@@ -105,7 +105,7 @@ def _connected(settings: MqttGatewaySettings, where: str) -> Finding:
 
 async def _subscriptions(settings: MqttGatewaySettings, connection: MqttConnection) -> Finding:
     needed = [from_all(settings.env, word) for word in (*ANSWERS, *NEWS)]
-    taken = await connection.subscribe(needed, qos=0)
+    taken = await connection.subscribe(dict.fromkeys(needed, 0))
     refused = [name for name, yes in zip(needed, taken, strict=True) if not yes]
     if refused:
         fix = f"let this user read koupleless_{settings.env}/+/base/# and write koupleless_{settings.env}/#"

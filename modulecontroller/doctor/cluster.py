@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from controlplane.domain.facts import Address
 from controlplane.kube.client import KubeApiServer
 from controlplane.kube.credentials import Credentials
 from controlplane.kube.errors import Unauthorized
+from controlplane.kubelet.offer import FIX, why_not
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from kubeaccess.authorization import CannotConnect
 from modulecontroller.configuration import Configuration
@@ -55,14 +57,22 @@ async def connect(configuration: Configuration) -> AsyncIterator[tuple[ControlPl
         fix = "name a good kubeconfig with KUBECONFIG, run in a Pod with a service account, or set CLUSTER=embedded"
         raise NoAnswer(error(str(failed), fix)) from failed
     except ClusterError as failed:
-        cause, words = failed.__cause__, str(failed)
+        problem, words = _of_certificate(failed.__cause__), str(failed)
         fix = "start it, or correct KUBECONFIG; from a Pod, look at NetworkPolicies and at the Service kubernetes"
-        if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-            words = f"its certificate is not good: {cause.certificate_error}"
+        if problem is not None:
+            words = f"its certificate is not good: {problem}"
             fix = "give the right CA (certificate-authority) in the kubeconfig"
         raise NoAnswer(error(f"{host}: {words}", fix)) from failed
     finally:
         await api.close()
+
+
+def _of_certificate(cause: BaseException | None) -> BaseException | None:
+    """Return what is wrong with a certificate, if that is why a connection failed."""
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return cause.certificate_error
+    below = cause.__cause__ if cause is not None else None
+    return below if isinstance(below, ssl.SSLCertVerificationError) else None
 
 
 async def api_server(configuration: Configuration) -> AsyncIterator[Finding]:
@@ -119,11 +129,33 @@ def difference(date: str, now: float) -> Finding:
 
 
 async def kubelet_api(configuration: Configuration) -> AsyncIterator[Finding]:
-    """Yield whether the API server would find the kubelet API: one labelled Service that leads to it."""
+    """Yield whether the kubelet API is offered and the API server would find it, or why not."""
     async with connect(configuration) as (settings, _, api):
-        if not settings.kubelet_proxy_enabled:
-            raise Skip("it is not enabled (KUBELET_PROXY_ENABLED), so that modules have no kubectl logs")
-        yield await kubelet_service(api, settings)
+        lost = "modules have no kubectl logs and kubectl top"
+        if settings.kubelet_exec_enabled:
+            lost += ", and KUBELET_EXEC_ENABLED=true has no effect"
+        if settings.kubelet_proxy_enabled is False:
+            raise Skip(f"it is off (KUBELET_PROXY_ENABLED=false): {lost}")
+        if why := await why_not(api, settings, settings.namespace, settings.env):
+            found = error if settings.kubelet_proxy_enabled else warning
+            yield found(f"{why}; {lost}", FIX)
+        else:
+            yield await kubelet_service(api, settings)
+            if settings.kubelet_exec_enabled:
+                yield await _streams(api)
+
+
+async def _streams(api: ApiServer) -> Finding:
+    """Return where kubectl exec leads into Pods of bases."""
+    for namespace in ("", "default"):
+        wanted = Permission("", "pods/exec", "get create", "kubectl exec of modules", namespace)
+        if all([await _allowed(api, wanted, verb) for verb in wanted.verbs.split()]):
+            if not namespace:
+                fix = "bind the role of deploy/kubelet/exec.yaml in single namespaces"
+                return warning("kubectl exec of a module leads into bases in every namespace", fix)
+            return ok("kubectl exec of a module leads into bases of the namespace default, or where else it is bound")
+    fix = "kubectl apply -f deploy/kubelet/exec.yaml, in each namespace whose bases may be entered"
+    return warning("KUBELET_EXEC_ENABLED=true, and nothing may be entered in the namespace default", fix)
 
 
 async def kubelet_service(api: ApiServer, settings: ControlPlaneSettings) -> Finding:
@@ -132,8 +164,7 @@ async def kubelet_service(api: ApiServer, settings: ControlPlaneSettings) -> Fin
     try:
         listed = await api.list(SERVICES, namespace=namespace, label_selector=f"{KUBELET_SERVICE}=true")
     except Rejected as refused:
-        fix = "kubectl apply -f deploy/kubelet/rbac.yaml; it is for the namespace koupleless-system"
-        return error(f"Services of namespace {namespace} cannot be listed: {refused}", fix)
+        return error(f"Services of namespace {namespace} cannot be listed: {refused}", FIX)
     found = endpoint_of(tuple(map(service, listed.items)), settings.kubelet_proxy_port, settings.env)
     if isinstance(found, Address):
         return ok(f"the API server reaches it at {found}; its certificate should be valid for {found.ip}")
@@ -167,7 +198,9 @@ def needed(settings: ControlPlaneSettings) -> Iterator[Permission]:
     yield Permission("", "nodes/status", "patch", "conditions of the Nodes")
     yield Permission("", "pods", "list watch create delete", "modules")
     yield Permission("", "pods/status", "patch", "states of modules")
-    yield Permission("apps", "deployments", "get list watch", "baselines, and mctl rollout status")
+    yield Permission("apps", "deployments", "get list watch patch", "baselines, and mctl rollout")
+    yield Permission("apps", "deployments/status", "patch", "releases in batches")
+    yield Permission("apps", "replicasets", "list", "releases in batches")
     yield Permission("apps", "daemonsets", "get", "mctl rollout status")
     yield Permission("", "events", "create patch", "reporting what happened")
     yield Permission(_COORDINATION, "leases", "list watch create patch delete", "ownership of VNodes", LEASE_NAMESPACE)
@@ -191,7 +224,7 @@ async def permissions(configuration: Configuration) -> AsyncIterator[Finding]:
             if not allowed:
                 missing.setdefault(permission, []).append(verb)
         for permission, verbs in missing.items():
-            fix = "kubectl apply -f deploy/rbac.yaml (and deploy/kubelet/rbac.yaml for the kubelet API), "
+            fix = "kubectl apply -f deploy/rbac.yaml (and -k deploy/kubelet for the kubelet API), "
             fix += "and run as the service account (or user) that it binds"
             yield error(f"may not {', '.join(verbs)} {permission} (needed for: {permission.why})", fix)
         if not missing:

@@ -64,7 +64,7 @@ def listening(configuration: Configuration) -> Iterator[Port]:
         yield from _grpc(control_plane, supervised=supervisor is not None)
         if control_plane.report_host is not None:
             yield _intake(control_plane, control_plane.report_host)
-        if control_plane.kubelet_proxy_enabled:
+        if control_plane.kind is ClusterKind.KUBERNETES and control_plane.kubelet_proxy_enabled is not False:
             yield _kubelet(control_plane)
     if http is not None:
         yield _bases(http)
@@ -111,8 +111,10 @@ def _intake(settings: ControlPlaneSettings, host: str) -> Port:
 
 
 def _kubelet(settings: ControlPlaneSettings) -> Port:
-    callers = "who may get nodes/proxy or nodes/log, and shows a token that the API server knows or a certificate of "
+    callers = "who may get subresources of nodes, and shows a token that the API server knows or a certificate of "
     callers += f"KUBELET_PROXY_CLIENT_CA_PATH={settings.kubelet_proxy_client_ca_path}"
+    if not settings.kubelet_proxy_enabled:
+        callers += "; not there without deploy/kubelet"
     return Port("KUBELET_PROXY_PORT", settings.kubelet_proxy_port, settings.status_host, callers, tls=True)
 
 

@@ -176,7 +176,7 @@ class MqttTunnel:
             async with self._profile.connecting:
                 await connection.open()
             # Retained commands come with the subscription, and are answered.
-            if not all(await connection.subscribe(self._topics.subscriptions())):
+            if not all(await connection.subscribe(dict.fromkeys(self._topics.subscriptions(), 1))):
                 raise ConnectFailed("subscription", "the broker refuses the subscriptions of the base")
         except BaseException:
             connection.close()

@@ -6,7 +6,7 @@ Selectors choose what lists and watches return; an object that stops matching is
 import asyncio
 import copy
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from dataclasses import dataclass
 
 from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, NotFound
@@ -30,6 +30,15 @@ class Call:
     urgent: bool = False
     label_selector: str = ""
     field_selector: str = ""
+    from_memory: bool = False
+
+
+def echoed(event: WatchEvent, echoes: Container[str]) -> WatchEvent:
+    """Return an event, or the bookmark that a real API server's client makes of it."""
+    version = str(event.object["metadata"].get("resourceVersion", ""))
+    if event.type == "MODIFIED" and version in echoes:
+        return WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": version}})
+    return event
 
 
 class FakeApiServer:
@@ -112,9 +121,24 @@ class FakeApiServer:
         return copy.deepcopy(self._find(resource, namespace, name))
 
     async def list(
-        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        from_memory: bool = False,
     ) -> ObjectList:
-        self._called(Call("list", resource, namespace, label_selector=label_selector, field_selector=field_selector))
+        self._called(
+            Call(
+                "list",
+                resource,
+                namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+                from_memory=from_memory,
+            )
+        )
         chosen = selection(resource, namespace, label_selector, field_selector)
         items = tuple(
             copy.deepcopy(obj) for key, obj in self._objects.items() if key[0] == resource and chosen(image(obj))
@@ -124,12 +148,21 @@ class FakeApiServer:
         return ObjectList(items, version)
 
     async def watch(
-        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        echoes: Container[str] = (),
     ) -> AsyncIterator[WatchEvent]:
-        self._called(Call("watch", resource, resource_version, label_selector=label_selector))
+        self._called(
+            Call("watch", resource, resource_version, label_selector=label_selector, field_selector=field_selector)
+        )
         if int(resource_version) < self._oldest:
             raise Expired("too old resource version")
-        chosen = selection(resource, namespace, label_selector, "")
+        chosen = selection(resource, namespace, label_selector, field_selector)
         queue: asyncio.Queue[WatchEvent | ClusterError | None] = asyncio.Queue(10_000)
         for version, kind, event in self._history:
             if kind == resource and version > int(resource_version):
@@ -141,7 +174,7 @@ class FakeApiServer:
                     raise entry
                 seen = self._seen(entry, lambda obj: chosen(image(obj)))
                 if seen is not None:
-                    yield seen
+                    yield echoed(seen, echoes)
         finally:
             del self._watches[queue]
 
@@ -188,7 +221,11 @@ class FakeApiServer:
         self._called(Call("delete", resource, f"{namespace}/{name}", body))
         obj = self._find(resource, namespace, name)
         _precondition(obj, uid, resource_version)
-        self.remove(resource, name, namespace)
+        if obj["metadata"].get("finalizers"):
+            leaving = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace_seconds or 0}
+            self.put(resource, {**obj, "metadata": {**obj["metadata"], **leaving}})
+        else:
+            self.remove(resource, name, namespace)
         await self._reply("delete")
 
     def _seen(self, event: WatchEvent, chosen: Callable[[Json], bool]) -> WatchEvent | None:

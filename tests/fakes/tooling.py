@@ -155,6 +155,16 @@ class FakeTooling(pb_grpc.ModuleControllerServiceServicer):
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no such workload or module")
         return self.rollouts.popleft() if len(self.rollouts) > 1 else self.rollouts[0]
 
+    def ConfirmRollout(
+        self, request: pb.ConfirmRolloutRequest, context: grpc.ServicerContext
+    ) -> pb.ConfirmRolloutResponse:
+        self._enter("ConfirmRollout", request, context)
+        return pb.ConfirmRolloutResponse(revision=request.revision, batch=request.batch)
+
+    def AbortRollout(self, request: pb.AbortRolloutRequest, context: grpc.ServicerContext) -> pb.AbortRolloutResponse:
+        self._enter("AbortRollout", request, context)
+        return pb.AbortRolloutResponse(revision=request.revision)
+
     def ListGateways(self, request: pb.ListGatewaysRequest, context: grpc.ServicerContext) -> pb.ListGatewaysResponse:
         self._enter("ListGateways", request, context)
         return pb.ListGatewaysResponse(items=self.gateways, unreachable_replicas=self.unreachable)

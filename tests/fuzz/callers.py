@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from types import SimpleNamespace
 from typing import Any, cast
 
 import orjson
@@ -20,8 +19,9 @@ from controlplane.domain.access import Access, Caller
 from controlplane.embedded.api.resources import RESOURCES
 from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.manifests import EmbeddedManifests
-from controlplane.kubelet.access import KubeletAccess
+from controlplane.kubelet.access import LOGS, KubeletAccess
 from controlplane.kubelet.server import KubeletServer
+from controlplane.kubelet.shown import Shown
 from controlplane.reports.intake import ReportIntake
 from controlplane.rpc.access import guard
 from controlplane.rpc.access.rules import RULES
@@ -38,7 +38,7 @@ from tests.fuzz.wires import PEER, in_loop, talk
 
 _AUDIENCE = "module-controller"
 _SHARED = "shared"
-_NO_FILES = cast("Any", SimpleNamespace(load=None))
+_NO_FILES = cast("Any", None)
 _TOOLING = tools.DESCRIPTOR.services_by_name["ModuleControllerService"]
 _METHODS = {f"/{_TOOLING.full_name}/{method.name}": GetMessageClass(method.input_type) for method in _TOOLING.methods}
 
@@ -56,7 +56,7 @@ class Api:
 
 async def _kubelet(data: bytes) -> object:
     reviewer = Reviewer(cast("Any", Api({})))
-    server = KubeletServer("", 0, _NO_FILES, KubeletAccess(reviewer), cast("Any", None))
+    server = KubeletServer("", 0, Shown(_NO_FILES), KubeletAccess(reviewer))
     connection = Connection(server._web, server._web._web, cast("Any", None), PEER)
     server._web.connections.open(connection, PEER)
     return await talk(connection, data)
@@ -92,7 +92,7 @@ async def _review(data: bytes) -> object:
     access = KubeletAccess(reviewer)
     caller = await access.caller(None, "Bearer t", PEER)
     assert caller.user
-    await access.must_read_logs(caller, "n")
+    await access.must(caller, "get", "n", LOGS)
     return caller, caller.pod
 
 

@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,12 +20,14 @@ from hypothesis import strategies as st
 
 from controlplane.access.certificates import of_pem
 from controlplane.access.refusals import Unauthenticated
+from controlplane.certificates import requests
 from controlplane.certificates.issuing import ORGANIZATION
 from controlplane.certificates.reading import Certificates, Unusable, read_key, read_leaf
 from controlplane.certificates.stored import CA, CA_KEY, CRT, KEY, NEXT_CA_KEY, Bundle, Secret
 from controlplane.cluster import fields
 from controlplane.cluster.api import Json
 from controlplane.domain import contract
+from controlplane.domain.certificaterequests import Asked
 from kubeaccess import tls
 from kubeaccess.authorization import CannotConnect
 from mctl.commands.login import ca_lines
@@ -132,6 +135,22 @@ def _objects(data: bytes) -> object:
     return Secret.read(obj).stored, Bundle.read(obj).published
 
 
+def _requests(data: bytes) -> object:
+    """Read a Secret with a request, and what became of a request."""
+    obj = fields.parsed(data) or {}
+    stored, asked = requests.Stored.read(obj), Asked("r", frozenset({"module-controller"}))
+    answers = [requests.read_answer(obj, asked, key, now=1.8e9) for key in (_key_pem(2), stored.request_key)]
+    return stored.leaf, stored.asked, answers, requests.manifest("r", stored.request)
+
+
+def _request_pem() -> bytes:
+    names = [x509.DNSName("module-controller"), x509.IPAddress(ip_address("10.0.0.7"))]
+    builder = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(
+        x509.SubjectAlternativeName(names), critical=False
+    )
+    return builder.sign(_key(2), hashes.SHA256(), ecdsa_deterministic=True).public_bytes(_PEM)
+
+
 def _secret(**data: bytes) -> Json:
     names = {"crt": CRT, "key": KEY, "ca": CA, "ca_key": CA_KEY, "next_ca_key": NEXT_CA_KEY}
     encoded = {names[name]: b64encode(value).decode() for name, value in data.items()}
@@ -147,6 +166,22 @@ _OBJECTS: list[Json] = [
         "metadata": {"annotations": {contract.ANNOTATION_PUBLISHED_AT: "2026-01-01T00:00:00Z"}},
         "data": {CA: _AUTHORITY.public_bytes(_PEM).decode()},
     },
+]
+_REQUESTS: list[Json] = [
+    {
+        "metadata": {"annotations": {contract.ANNOTATION_REFUSED_AT: "2026-01-01T00:00:00Z"}},
+        "data": {
+            name: b64encode(content).decode()
+            for name, content in (
+                (requests.REQUEST, _request_pem()),
+                (requests.REQUEST_KEY, _key_pem(2)),
+                (CRT, _LEAF.public_bytes(_PEM)),
+                (KEY, _key_pem(2)),
+            )
+        },
+    },
+    {"status": {"certificate": b64encode(_LEAF.public_bytes(_PEM)).decode()}},
+    {"status": {"conditions": [{"type": "Denied", "status": "True"}]}},
 ]
 _TAGS = [bytes([tag]) for tag in (0x02, 0x03, 0x05, 0x0C, 0x13, 0x17, 0x18, 0x30, 0x31, 0x80, 0xA0, 0xA3, 0xFF)]
 _DAMAGED = inputs.texts(_BOTH, [*_TAGS, b"\x00", b"\x02\x01\x01", b"99991231235959Z", b"000101000000Z"])
@@ -188,4 +223,10 @@ TARGETS = (
     ),
     Target("tls-material", ("kubeaccess.tls",), _DAMAGED | _flipped(), _material),
     Target("certificate-objects", (), inputs.documents(_OBJECTS), _objects),
+    Target(
+        "certificate-requests",
+        ("controlplane.certificates.requests",),
+        inputs.documents(_REQUESTS),
+        _quietly(_requests),
+    ),
 )

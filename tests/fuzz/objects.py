@@ -17,7 +17,7 @@ from controlplane.cluster import fields, patches, reading
 from controlplane.cluster.api import DAEMON_SETS, DEPLOYMENTS, PODS, Json, PatchType
 from controlplane.cluster.informer import newer
 from controlplane.domain import quantities, times
-from controlplane.domain.base import deadline, releases, vnode
+from controlplane.domain.base import additions, deadline, releases, vnode
 from controlplane.domain.base.environment import Place
 from controlplane.domain.base.wishes import wishes
 from controlplane.domain.endpoint import endpoint_of
@@ -143,9 +143,11 @@ def _object(data: bytes) -> object:
     pod, node, lease = reading.pod(obj), reading.node(obj), reading.lease(obj)
     deployment, service = reading.module_deployment(obj), reading.service(obj)
     return (
-        (pod, _of_pod(pod)),
+        (pod, _of_pod(pod), reading.foreign_pod(obj)),
         (node, codec.vnode(node.name, BaseId("a"), node, None, lease), vnode.profile_of(node, BaseId("a"), "dev")),
         (lease, replicas.replica_of(lease), *(releases.recorded(text) for text in lease.annotations.values())),
+        [additions.onto(node, additions.recorded(text)) for text in lease.annotations.values()],
+        (additions.record(additions.of(node)), vnode.module_limit(reading.limited_pod(obj).limit)),
         (
             deployment,
             deployments.demand_of(deployment),
@@ -198,6 +200,13 @@ def _selector(data: bytes) -> object:
 def _record(data: bytes) -> object:
     found = releases.recorded(data.decode(errors="replace"))
     assert releases.recorded(releases.record(found)) == found
+    return found
+
+
+def _additions(data: bytes) -> object:
+    found = additions.recorded(data.decode(errors="replace"))
+    text, left_out = additions.record(found)
+    assert left_out or not found or additions.recorded(text) == found
     return found
 
 
@@ -320,6 +329,12 @@ TARGETS = (
         ("controlplane.domain.base.releases",),
         inputs.documents([{"biz:1": "0123/u/2026-01-01T00:00:00Z", "b:2": ""}]),
         _record,
+    ),
+    Target(
+        "node-additions",
+        ("controlplane.domain.base.additions",),
+        inputs.documents([{"labels": {"a": "b"}, "taints": [["k", "v", "NoExecute"]], "unschedulable": True}]),
+        _additions,
     ),
     Target(
         "quantity-and-time",

@@ -61,7 +61,7 @@ class Peer:
 
     endpoint = replica = "cp:1"
 
-    def wake(self) -> None:
+    def wake(self, *, can_wait: bool) -> None:
         """Nothing is read."""
 
 
@@ -283,7 +283,7 @@ TARGETS = (
         (
             "controlplane.rpc.refusals",
             *(f"controlplane.rpc.tooling.{group}" for group in ("answers", "calls", "reads", "rollouts", "servicer")),
-            *(f"controlplane.rpc.tooling.{group}" for group in ("shards", "watches")),
+            *(f"controlplane.rpc.tooling.{group}" for group in ("releases", "shards", "watches")),
         ),
         _chosen([*_METHODS.values()]),
         lambda data: asyncio.run(_ask(data)),

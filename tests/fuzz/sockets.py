@@ -11,6 +11,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from controlplane.app.ports import Undelivered
 from controlplane.domain.reports import Report
+from controlplane.kube.kept import BrokeOff, KeptConnection
 from controlplane.reports.posting import DingTalk
 from gateways.http import listener
 from gateways.http.credentials import Credentials
@@ -33,7 +34,7 @@ from simulatedbase.http import wire as http_wire
 from simulatedbase.mqtt import wire as mqtt_wire
 from tests.fuzz import inputs
 from tests.fuzz.target import Target, each
-from tests.fuzz.wires import PEER, in_loop, talk
+from tests.fuzz.wires import PEER, Wire, in_loop, talk
 from tests.recordings import MQTT, TO_BASE, TO_GATEWAY
 
 ENV = "dev"
@@ -59,6 +60,19 @@ async def _listener(data: bytes) -> object:
         return await talk(connection, data)
     finally:
         await prober.close()
+
+
+async def _api_server(data: bytes) -> object:
+    """Take what an API server answers, in two pieces, before it closes the connection."""
+    connection, wire = KeptConnection(), Wire()
+    connection.connection_made(wire)
+    asked = asyncio.create_task(connection.ask(b"GET / HTTP/1.1\r\n\r\n"))
+    await asyncio.sleep(0)
+    for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
+        if piece:
+            connection.data_received(piece)
+    connection.connection_lost(None)
+    return await asked
 
 
 async def _robot(data: bytes) -> object:
@@ -228,6 +242,20 @@ TARGETS = (
             PIECES,
         ),
         in_loop(_listener),
+    ),
+    Target(
+        "api-server-reply",
+        ("controlplane.kube.kept",),
+        inputs.texts(
+            [
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: d\r\n\r\n{}",
+                b"HTTP/1.1 409 Conflict\r\nTransfer-Encoding: chunked\r\nRetry-After: 1\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+                b"HTTP/1.0 200 OK\r\n\r\n{}",
+            ],
+            [b"\r\n", b": ", b"0", b"HTTP/1.1 100 Continue\r\n\r\n", b"Content-Length: 9\r\n", b"\xff"],
+        ),
+        in_loop(_api_server),
+        (BrokeOff,),
     ),
     Target(
         "robot-answer",

@@ -11,7 +11,6 @@ import pytest
 from tests.integration.main_job.conftest import NODES, Stage, module_pod
 from tests.programs import ControlPlane, HttpGateway, MqttGateway, Programs, SimulatedBase, ask, eventually
 from tests.security.attackers import invented
-from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import KubeCluster
 from tests.servers.mosquitto import Mosquitto
 
@@ -23,9 +22,7 @@ READY_WITHIN = 10.0
 
 @pytest.fixture
 def stage(kube: KubeCluster, programs: Programs) -> Stage:
-    control_plane = ControlPlane(
-        programs, CLUSTER="kubernetes", NAMESPACE=SYSTEM_NAMESPACE, KUBECONFIG=str(kube.kubeconfig("controlplane"))
-    )
+    control_plane = ControlPlane(programs, **kube.environ())
     return Stage(kube, programs, control_plane.start(), HttpGateway(programs, control_plane.address).start())
 
 

@@ -21,13 +21,15 @@ ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64
 class Bundle:
     """Programs of one version; package is the Go package of each, by program.
 
-    only_go is the one version of Go that builds it, where a newer one cannot.
+    only_go is the one version of Go that builds it, where a newer one cannot. folders are those of the module's sources
+    that stand beside the programs.
     """
 
     name: str
     module: str
     packages: Mapping[str, str]
     only_go: str = ""
+    folders: tuple[str, ...] = ()
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -53,13 +55,15 @@ class Bundle:
     def key(self) -> str:
         """Name in the cache: version, platform, and hash of what pins the sources."""
         digest = hashlib.sha256()
-        for name in ("go.mod", "go.sum"):
+        own = sorted(path.name for path in self.sources.glob("*.go") if path.name != "tools.go")
+        for name in ("go.mod", "go.sum", *own):
             digest.update((self.sources / name).read_bytes())
         return f"{self.name}-{self.version}-linux-{architecture()}-{digest.hexdigest()[:12]}"
 
     def in_folder(self, folder: Path) -> bool:
-        """Return whether a folder has all programs of the bundle."""
-        return all(os.access(folder / program, os.X_OK) for program in self.programs)
+        """Return whether a folder has all programs of the bundle, and all folders."""
+        has_programs = all(os.access(folder / program, os.X_OK) for program in self.programs)
+        return has_programs and all((folder / name).is_dir() for name in self.folders)
 
     def _in_go_mod(self, pattern: str) -> str:
         found = re.search(pattern, (self.sources / "go.mod").read_text(), re.MULTILINE)
@@ -78,6 +82,27 @@ KUBECTL = Bundle("kubectl", "k8s.io/kubernetes", {"kubectl": "k8s.io/kubernetes/
 """A bundle of its own, so that a new version of the servers does not build it again."""
 OLDEST_KUBERNETES = Bundle("kubernetes-1.20", "k8s.io/kubernetes", _PROGRAMS, only_go="1.19.13")
 """The oldest version that is supported."""
+
+CLOUD = Bundle("cloud-node-lifecycle", "k8s.io/cloud-provider", {"cloud-node-lifecycle": "."})
+"""Kubernetes' controller that deletes Nodes whose machine is gone, for a cloud of ours that has no machines."""
+METRICS_SERVER = Bundle(
+    "metrics-server",
+    "sigs.k8s.io/metrics-server",
+    {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
+)
+NODE_STREAMS = Bundle("node-streams", "k8s.io/cri-streaming", {"node-streams": "."})
+"""A program of ours: the part of a kubelet that runs commands."""
+_ARGO = "github.com/argoproj/argo-rollouts"
+ARGO_ROLLOUTS = Bundle(
+    "argo-rollouts",
+    _ARGO,
+    {program: f"{_ARGO}/cmd/{program}" for program in ("rollouts-controller", "kubectl-argo-rollouts")},
+    folders=("manifests/crds", "manifests/role"),
+)
+"""The controller of Rollouts, the plugin of kubectl for them, and what has to be in a cluster for them."""
+HELM = Bundle("helm", "helm.sh/helm/v4", {"helm": "helm.sh/helm/v4/cmd/helm"})
+ADDONS = (CLOUD, METRICS_SERVER, NODE_STREAMS, ARGO_ROLLOUTS, HELM)
+"""Bundles that single tests use, besides the cluster."""
 
 _CHOICES = {"": KUBERNETES, "current": KUBERNETES, "1.20": OLDEST_KUBERNETES}
 

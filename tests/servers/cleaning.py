@@ -10,6 +10,8 @@ KEPT_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node
 CLEAN_WITHIN = 30.0
 POLL = 0.1
 WORKLOADS = ("/apis/apps/v1", ("deployments", "daemonsets", "replicasets"))
+DEFAULTS = ("limitranges", "resourcequotas")
+"""What changes the Pods of later tests in a namespace that stays."""
 
 
 class NotClean(Exception):
@@ -17,7 +19,7 @@ class NotClean(Exception):
 
 
 def clean(api: KubeApi) -> None:
-    """Remove workloads, Pods, Nodes, leases, Events and the namespaces that tests made.
+    """Remove workloads, Pods, Nodes, leases, Events, defaults for Pods and the namespaces that tests made.
 
     Raises NotClean, ApiError, OSError.
     """
@@ -36,6 +38,8 @@ def _sweep(api: KubeApi) -> list[str]:
         left += _remove(api, group, kind)
     left += _remove(api, "/api/v1", "pods", grace_seconds=0)
     left += _remove(api, "/api/v1", "nodes")
+    for kind in DEFAULTS:
+        left += _remove(api, "/api/v1", kind)
     for place in ("kube-node-lease", SYSTEM_NAMESPACE):
         left += _remove(api, "/apis/coordination.k8s.io/v1", "leases", only_in=place)
     for namespace in api.items("/api/v1/namespaces"):

@@ -7,15 +7,16 @@ RBAC is on. There are no kubelets: our control plane is what writes the status o
 import json
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.servers import rbac
 from tests.servers.bundles import find, under_test
-from tests.servers.cleaning import clean
+from tests.servers.cleaning import SYSTEM_NAMESPACE, clean
 from tests.servers.credentials import Credentials
 from tests.servers.fetch import Unavailable
 from tests.servers.kubeapi import ApiError, Json, KubeApi
@@ -24,6 +25,8 @@ from tests.servers.process import Port, Server, accepts
 ADMIN = "admin"
 CONTROL_PLANE = "controlplane"
 """The user that apply_rbac binds to the shipped roles."""
+FRONT_PROXY = "front-proxy-client"
+"""The user that the API server is for servers of other APIs, to which it passes requests on."""
 SERVICE_ACCOUNT = "system:serviceaccount:koupleless-system:module-controller"
 """The user that the control plane is where a Pod runs it."""
 
@@ -111,6 +114,11 @@ class KubeCluster:
         """The cluster's certificates."""
         return self._credentials
 
+    def environ(self, user: str = CONTROL_PLANE) -> dict[str, str]:
+        """Return the variables with which a control plane works on this cluster as a user."""
+        kubeconfig = str(self.kubeconfig(user))
+        return {"CLUSTER": "kubernetes", "NAMESPACE": SYSTEM_NAMESPACE, "KUBECONFIG": kubeconfig}
+
     def client(self, user: str) -> KubeApi:
         """Return a client that is a user."""
         return KubeApi(self._port, self._credentials.tls(user))
@@ -118,6 +126,18 @@ class KubeCluster:
     def kubeconfig(self, user: str = ADMIN) -> Path:
         """Return a kubeconfig file: admin may do all; controlplane what apply_rbac gave it; others nothing."""
         return self._credentials.kubeconfig(user, self.url)
+
+    def kubectl(
+        self, *arguments: str, namespace: str = "default", says: str = "", within: float = 60.0, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as administrator; says is what it reads, options are those of subprocess.run.
+
+        Raises TimeoutExpired after so many seconds: nothing may hang.
+        """
+        command = [str(kubectl()), "--kubeconfig", str(self.kubeconfig()), "--namespace", namespace, *arguments]
+        return subprocess.run(
+            command, input=says, capture_output=True, text=True, timeout=within, check=False, **options
+        )
 
     def service_account_token(self, namespace: str, name: str, audience: str = "https://kubernetes.default.svc") -> str:
         """Return a token that is good for some hours; raises ApiError, OSError."""
@@ -201,6 +221,7 @@ class KubeCluster:
 
     def _apiserver_flags(self) -> list[str]:
         pki = self._credentials
+        front_proxy = pki.files(FRONT_PROXY)
         audit = {}
         if self._audit:
             policy = self.folder / "audit.json"
@@ -236,11 +257,21 @@ class KubeCluster:
                 "service-account-signing-key-file": pki.service_accounts_key,
                 "service-account-issuer": "https://kubernetes.default.svc",
                 # Services have addresses that reach programs of this machine: there is no kube-proxy.
+                # As in clusters: agents of nodes are so.
+                "allow-privileged": "true",
                 "service-cluster-ip-range": "127.8.0.0/24",
                 "kubelet-client-certificate": pki.kubelet_client_crt,
                 "kubelet-client-key": pki.kubelet_client_key,
                 "kubelet-certificate-authority": pki.ca,
                 "authorization-mode": "RBAC",
+                # For APIs that other servers have, as metrics-server does.
+                "requestheader-client-ca-file": pki.ca,
+                "requestheader-allowed-names": FRONT_PROXY,
+                "requestheader-username-headers": "X-Remote-User",
+                "requestheader-group-headers": "X-Remote-Group",
+                "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+                "proxy-client-cert-file": front_proxy[0],
+                "proxy-client-key-file": front_proxy[1],
                 # Pods need no service account here: nothing ever runs in them.
                 "disable-admission-plugins": "ServiceAccount",
                 **audit,
@@ -264,6 +295,9 @@ class KubeCluster:
             "kubeconfig": self.kubeconfig(ADMIN),
             "service-account-private-key-file": self._credentials.service_accounts_key,
             "root-ca-file": self._credentials.ca,
+            "cluster-signing-cert-file": self._credentials.ca,
+            "cluster-signing-key-file": self._credentials.ca_key,
+            "horizontal-pod-autoscaler-sync-period": "2s",
         }
         scheduler = {**shared, "kubeconfig": self.kubeconfig("system:kube-scheduler")}
         return [

@@ -22,6 +22,9 @@ class Credentials:
         self._users: dict[str, trustme.LeafCert] = {}
         self.ca = folder / "ca.crt"
         self._authority.cert_pem.write_to_path(str(self.ca))
+        self.ca_key = folder / "ca.key"
+        self.ca_key.touch(mode=0o600)
+        self._authority.private_key_pem.write_to_path(str(self.ca_key))
         self.server_crt, self.server_key = self._write(
             "apiserver", self._authority.issue_cert("127.0.0.1", "localhost", common_name="kube-apiserver")
         )

@@ -27,7 +27,10 @@ class CannotDownload(Exception):
 def download(bundle: Bundle, target: Path) -> None:
     """Put all programs of a bundle into a folder; raises CannotDownload."""
     sources: dict[str, Callable[[Bundle, Path], None]] = {KUBERNETES.module: kubernetes, ETCD.module: etcd}
-    sources[bundle.module](bundle, target)
+    source = sources.get(bundle.module)
+    if source is None:
+        raise CannotDownload(f"{bundle.name} is built from its Go module")
+    source(bundle, target)
     for program in bundle.programs:
         (target / program).chmod(0o755)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.bundles import Bundle, Found, cache_folder, find, find_mosquitto, under_test
+from tests.servers.bundles import ADDONS, Bundle, Found, cache_folder, find, find_mosquitto, under_test
 from tests.servers.commands import CannotBuild
 from tests.servers.download import CannotDownload, download
 from tests.servers.golang import build
@@ -31,7 +31,7 @@ def fetch(need: str) -> list[str]:
         if program is None:
             raise Unavailable(MOSQUITTO_MISSING)
         return [f"mosquitto: {program}"]
-    return [describe(bundle, obtain(bundle)) for bundle in under_test()]
+    return [describe(bundle, obtain(bundle)) for bundle in (*under_test(), *ADDONS)]
 
 
 def where(need: str) -> list[str]:
@@ -39,7 +39,7 @@ def where(need: str) -> list[str]:
     if need == "mosquitto":
         return [f"mosquitto: {find_mosquitto() or MOSQUITTO_MISSING}"]
     lines = []
-    for bundle in under_test():
+    for bundle in (*under_test(), *ADDONS):
         found = find(bundle)
         missing = f"{bundle.name} {bundle.version}: not there; `make test-servers` gets it"
         lines.append(describe(bundle, found) if found else missing)

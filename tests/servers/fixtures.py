@@ -7,17 +7,26 @@ test. Where the programs are missing the tests are skipped, or fail if REQUIRE_K
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from tests.servers.bundles import find_mosquitto
+from tests.servers.bundles import Bundle, find, find_mosquitto
 from tests.servers.cluster import KubeCluster, programs
 from tests.servers.fetch import MOSQUITTO_MISSING, Unavailable, where
 from tests.servers.mosquitto import Mosquitto
 
 MARKERS = {"kube": "kubernetes", "kube_cluster": "kubernetes", "mosquitto": "mosquitto"}
 """Marker by the fixture that a test asks for."""
+
+
+def programs_of(bundle: Bundle) -> Path:
+    """Return the folder with the programs of a bundle; without it the test is left out, or fails."""
+    found = find(bundle)
+    if found is None:
+        not_run("kubernetes", f"no {bundle.name} {bundle.version} in the cache; make test-servers gets it")
+    return found.folder
 
 
 @pytest.fixture(scope="session")

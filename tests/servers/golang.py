@@ -39,6 +39,17 @@ def build(bundle: Bundle, target: Path) -> None:
             run_long(f"building {program} {bundle.version}", command, module, environ)
         for program in bundle.programs:
             shutil.move(binaries / program, target / program)
+        if bundle.folders:
+            sources = download_module(go, bundle.module, environ, module)
+            for name in bundle.folders:
+                _copy(sources / name, target / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    # Without the modes of the module cache, where nothing may be written or removed.
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
 
 
 def link_flags(bundle: Bundle) -> str:

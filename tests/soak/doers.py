@@ -257,7 +257,7 @@ def bare_pod(sandbox: Sandbox, name: str, base: str, modules: Sequence[str], rev
     obj = sandbox.manifest("biz1.yaml", name=name)
     spec = pod_spec(obj)
     (template,) = spec["containers"]
-    spec["nodeSelector"] = {"kubernetes.io/hostname": base}
+    spec["nodeSelector"] = {"kubernetes.io/hostname": node_name(base)}
     env = [{"name": "BIZ_VERSION", "value": "1.0.0"}]
     spec["containers"] = [
         {**template, "name": module, "image": image(module, revision), "env": env} for module in modules

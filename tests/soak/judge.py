@@ -45,11 +45,13 @@ def disagreements(pods: Iterable[Json], inside: Mapping[str, Mapping[str, str]])
 
 
 def keys(pod: Json) -> set[str]:
-    """Return name:version of the modules of a Pod."""
-    return {
-        f"{container['name']}:{next(env['value'] for env in container['env'] if env['name'] == 'BIZ_VERSION')}"
-        for container in pod["spec"]["containers"]
-    }
+    """Return name:version of the modules of a Pod; without BIZ_VERSION the name of the jar has the version."""
+    found = set()
+    for container in pod["spec"]["containers"]:
+        named = {env["name"]: env["value"] for env in container.get("env", ())}
+        of_jar = container.get("image", "").rpartition("-")[2].removesuffix(".jar")
+        found.add(f"{container['name']}:{named.get('BIZ_VERSION', of_jar)}")
+    return found
 
 
 def missing(wanted: Mapping[str, str], pods: Iterable[Json], removed: Iterable[str]) -> list[str]:

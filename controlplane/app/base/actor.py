@@ -5,6 +5,7 @@ cost one look. A cluster that does not answer makes it write again later, howeve
 holds is lost by that.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -19,12 +20,12 @@ from controlplane.app.base.polling import Polling
 from controlplane.app.base.prober import BaseProbes
 from controlplane.app.base.readiness import Readiness
 from controlplane.app.base.surroundings import Surroundings
+from controlplane.app.base.writes import Patience, Writes
 from controlplane.app.changes import wait_at_most
-from controlplane.app.metrics import REFUSED_REPORTS, STALE_FENCES
-from controlplane.app.ports import ClusterError, Rejected, Transient
+from controlplane.app.metrics import ACTOR_LOOKS, REFUSED_REPORTS, STALE_FENCES
+from controlplane.app.ports import ClusterError
 from controlplane.app.roster import RosterEntry
 from controlplane.domain import contract
-from controlplane.domain.backoff import Backoff
 from controlplane.domain.base import modules, vitals
 from controlplane.domain.base.releases import Release, record, recorded
 from controlplane.domain.base.state import Base, Phase
@@ -39,12 +40,10 @@ log = structlog.get_logger(__name__)
 
 TICK = 0.001
 """Seconds that a look may be late: no timer is more exact."""
+REST, LONGEST_REST = 20.0, 0.1
+"""How much longer than a look the pause after it is, and its longest, in seconds: looks at many Pods take longer."""
 SUSPENDED_LOOK = 1.0
 """Seconds between looks while the lease could not be renewed in time, before jitter."""
-WRITE_AGAIN = Backoff(first=1.0, longest=10.0, jitter=0.5)
-"""Between attempts to write that the cluster did not take."""
-LONGEST_RETRY_AFTER = 30.0
-"""Seconds for which the cluster may ask to be left alone."""
 
 
 class BaseActor:
@@ -55,18 +54,19 @@ class BaseActor:
         self._entry = entry
         self._around = around
         self._polling = Polling(around.gateways)
-        self._node = NodeReconciler(base.vnode, around)
+        self._node = NodeReconciler(base.id, base.vnode, around)
         self._readiness = Readiness(around, BaseProbes(around.prober, entry.wake))
         reports = OrderReports(around)
         self._orders = Orders(around, reports)
         self._pods = Pods(base.vnode, around, self._readiness, reports)
         self._wishes = Wishes()
-        self._failures = 0
-        self._write_at = float("-inf")
-        """No write is tried before this time: the last one failed."""
+        self._patience = Patience(base.id, around)
+        self._writes = Writes(around, self._node, self._pods, entry.wake, self._patience)
         self._recorded: tuple[Mapping[ModuleKey, Release], AbstractSet[ModuleKey]] | None = None
         """What is ours, and of that what no Pod stands for, as the Lease was last given it."""
         self._over = False
+        self._remove_at = float("-inf")
+        """The base is not removed before this time: that failed."""
         self._resting = False
         self._fence_seen = 0
 
@@ -83,12 +83,17 @@ class BaseActor:
         try:
             if not await self._begin():
                 return
+            loop = asyncio.get_running_loop()
             while True:
+                began = loop.time()
                 wake_at = await self._look()
                 if self._over:
                     return
+                # Of what comes in the meantime one look takes all.
+                await asyncio.sleep(min((loop.time() - began) * REST, LONGEST_REST))
                 await self._sleep_until(wake_at)
         finally:
+            await self._writes.stop()
             self._readiness.end()
             self._publish(self._orders.drop(self._base))
 
@@ -99,7 +104,7 @@ class BaseActor:
             try:
                 fence = await around.leases.acquire(base.id)
             except ClusterError as error:
-                until = around.clock.monotonic() + self._retry_delay(error)
+                until = self._patience.failed(error)
                 base = replace(base, why=f"its lease could not be taken: {error}")
                 self._publish(base)
             else:
@@ -111,7 +116,7 @@ class BaseActor:
             self._entry.news.touched_at = None
         if not fence:
             return False
-        self._failures = 0
+        self._patience.succeeded()
         now, node = around.clock.monotonic(), self._node.node()
         known = modules.remember(modules.begin_term(base.modules, fence), self._installed(node), now)
         base = replace(base, fence=fence, phase=Phase.CLAIMED, why="", term_began=now, modules=known)
@@ -119,17 +124,19 @@ class BaseActor:
         if ready.status not in ("", "True"):
             base = vitals.not_ready_at_first(base, ready.message or "its Node was not Ready")
         self._publish(base)
+        around.roster.doubt(base.vnode)
         return True
 
     def _installed(self, node: Node | None) -> Mapping[ModuleKey, Release]:
         """Return what is recorded as ours: in the Lease, or in the Node by an earlier version of this program."""
-        text = self._around.leases.recorded(self._base.id)
+        text = self._around.leases.recorded(self._base.id, contract.ANNOTATION_OWNED_MODULES)
         if text is None and node is not None:
             text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES)
         return recorded(text or "")
 
     async def _look(self) -> float | None:
         """Take the news, decide and act once; return when to look again without news."""
+        ACTOR_LOOKS.inc()
         around, news = self._around, self._entry.take()
         now = around.clock.monotonic()
         self._fence_seen = max(self._fence_seen, news.fence_seen)
@@ -142,10 +149,10 @@ class BaseActor:
                 return now + SUSPENDED_LOOK * (0.5 + around.random.random())
             base, now = self._base, around.clock.monotonic()
             pods = self._pods.look(now)
-        wishes = self._wishes.of(pods, place(base.profile))
+        wishes = self._wishes.of(self._pods.due(pods), place(base.profile))
         base, times = self._decide(base, pods, wishes, now)
         self._publish(base)
-        times += await self._write_unless_too_early(pods, wishes, now)
+        times += await self._remove(pods, wishes) if base.phase is Phase.DEAD else self._write(pods, wishes)
         return min((at for at in times if at is not None), default=None)
 
     def _decide(
@@ -171,6 +178,7 @@ class BaseActor:
         base, answer_at = self._orders.give_up(base, wishes, pods, now)
         times += [another_at, answer_at]
         reached = base.phase is not Phase.UNREACHABLE and vitals.seen_since_tunnel_up(base, up_since)
+        self._entry.awaited = not reached
         if reached and not self._resting:
             base, plan_at = self._orders.send(base, wishes, now)
             self._pods.measure_orders(pods, base.modules, now)
@@ -214,9 +222,9 @@ class BaseActor:
         without_pod = owned.keys() - {wish.spec.key for wish in wishes}
         if (owned, without_pod) != self._recorded:
             self._recorded = owned, without_pod
-            leases = self._around.leases
-            written = recorded(leases.recorded(base.id) or "")
-            leases.record(base.id, record(owned), soon=not without_pod <= written.keys())
+            leases, name = self._around.leases, contract.ANNOTATION_OWNED_MODULES
+            written = recorded(leases.recorded(base.id, name) or "")
+            leases.record(base.id, name, record(owned), soon=not without_pod <= written.keys())
 
     async def _outbid(self) -> bool:
         """Begin a term above the fence that a gateway has seen; return whether that is done.
@@ -237,55 +245,43 @@ class BaseActor:
         self._publish(replace(base, fence=fence, modules=modules.begin_term(base.modules, fence)))
         return True
 
-    async def _write_unless_too_early(
-        self, pods: Sequence[Pod], wishes: Sequence[Wish], now: float
-    ) -> Iterable[float | None]:
-        if now >= self._write_at:
-            remove = self._base.phase is Phase.DEAD
-            try:
-                times = await (self._remove if remove else self._write)(pods, wishes)
-            except ClusterError as error:
-                self._write_at = now + self._retry_delay(error)
-            else:
-                self._failures, self._over = 0, remove
-                return times
-        return [self._write_at]
-
-    async def _write(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> Iterable[float | None]:
+    def _write(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> Iterable[float | None]:
         around, base = self._around, self._base
-        statuses_at = await self._pods.write_statuses(base, pods, wishes)
-        removals_at = await self._pods.let_go(base, pods, wishes)
         outage = around.roster.outages.now.commands_fail if base.signs.failing else ""
         fault = around.gateways.why_down(base.profile.tunnel) or outage
-        return statuses_at, removals_at, await self._node.write(base, fault=fault)
+        return self._writes.look(base, pods, wishes, fault=fault)
 
     async def _remove(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> Iterable[float | None]:
+        """Remove all that stands for the base, unless that failed a moment ago."""
+        if (now := self._around.clock.monotonic()) < self._remove_at:
+            return [self._remove_at]
+        await self._writes.stop()
+        try:
+            await self._remove_all(pods, wishes)
+        except ClusterError as error:
+            self._remove_at = self._patience.failed(error)
+            return [self._remove_at]
+        self._over = True
+        return [now]
+
+    async def _remove_all(self, pods: Sequence[Pod], wishes: Sequence[Wish]) -> None:
         around, base = self._around, self._base
         # Pods outlive their Node by a minute: they leave their Services now, and go first when replicas are lowered.
-        await self._pods.write_statuses(base, pods, wishes)
+        statuses, _ = self._pods.due_statuses(base, pods, wishes)
+        await self._pods.write_statuses(statuses)
         await self._pods.let_all_go(pods)
         node = self._node.node()
         await self._node.remove()
-        owned = modules.record_of(base.modules)
-        await around.leases.end(base.id, modules=record(owned) if owned else "")
+        around.leases.record(base.id, contract.ANNOTATION_OWNED_MODULES, record(modules.record_of(base.modules)))
+        await around.leases.end(base.id)
         if not base.admitted:
             log.debug("new base not admitted", base=base.id, cause=base.why)
             self._polling.end(base)
-            return ()
+            return
         # A base that reported that it goes away is no trouble.
         remark = Remark(not base.signs.leaving.believed, "VNodeRemoved", f"Node removed: {base.why}")
         around.recorder.node(node, base.vnode, remark)
         self._polling.end(base)
-        return ()
-
-    def _retry_delay(self, error: ClusterError) -> float:
-        self._failures += 1
-        delay = WRITE_AGAIN.delay(self._failures, self._around.random.random())
-        if isinstance(error, Transient) and error.retry_after is not None:
-            delay = max(delay, min(error.retry_after, LONGEST_RETRY_AFTER))
-        write = log.warning if isinstance(error, Rejected) else log.info
-        write("cluster write failed", base=self._base.id, cause=str(error), retry_in=round(delay, 1))
-        return delay
 
     async def _sleep_until(self, at: float | None) -> None:
         delay = None if at is None else max(at - self._around.clock.monotonic(), TICK)

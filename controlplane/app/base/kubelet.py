@@ -44,6 +44,10 @@ class KubeletAddress:
         found = self._look()
         return found.ip if isinstance(found, Address) else ""
 
+    def addresses(self) -> frozenset[str]:
+        """Return the addresses at which it is called."""
+        return frozenset({self.ip} - {""})
+
     def endpoint(self, node: Node | None) -> Address | None:
         """Return what a Node should show, given what it shows."""
         found = self._look()

@@ -1,14 +1,18 @@
 """The Node of one base: create it, keep it as it should be, remove it."""
 
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.metrics import WRITES
-from controlplane.app.ports import AlreadyExists, NotFound
-from controlplane.domain.base import vnode
+from controlplane.app.ports import AlreadyExists, NotFound, Rejected
+from controlplane.domain import contract
+from controlplane.domain.base import additions, vnode
+from controlplane.domain.base.additions import Additions
 from controlplane.domain.base.state import Base
-from controlplane.domain.identity import VNodeName
+from controlplane.domain.identity import BaseId, VNodeName
 from controlplane.domain.objects import Node, NodeStatus
 from controlplane.domain.remarks import Remark
 from controlplane.domain.times import rfc3339
@@ -22,23 +26,36 @@ STATUS_REFRESH = 300.0
 REPAIR_APART = 10.0
 """Seconds between two writes of one status that somebody else keeps changing."""
 
+CREATE_AGAIN = 1.0
+"""Seconds until a Node is created again that was there although we do not see it."""
+
 METADATA_APART = 1.0
 """Seconds between two writes of one Node's metadata: what changes meanwhile is written at once."""
+
+Work = Callable[[], Coroutine[None, None, None]]
+"""Writes that are due."""
 
 
 @dataclass(slots=True)
 class NodeReconciler:
     """Works on the Node of one base."""
 
+    base: BaseId
     vnode: VNodeName
     around: Surroundings
     _refresh: float = field(init=False)
     _status_written: float = field(init=False)
     _metadata_written: float = float("-inf")
+    _create_at: float = float("-inf")
     _had_node: bool = False
     _written: NodeStatus | None = None
     _right: tuple[object, ...] | None = None
     """The Node and what it is made from when it last was as it should be: spares most looks the comparison."""
+    _looked_at: Node | None = None
+    _additions: Additions | None = None
+    """What others put on the Node, as it was seen last; None as long as only the Lease may know."""
+    _left_out: tuple[str, ...] = ()
+    _misread: str = ""
 
     def __post_init__(self) -> None:
         self._refresh = STATUS_REFRESH * (0.9 + 0.2 * self.around.random.random())
@@ -52,25 +69,21 @@ class NodeReconciler:
         """Return whether the Node was there under us and is there no more."""
         return self._had_node and self.node() is None
 
-    async def write(self, base: Base, *, fault: str) -> float | None:
-        """Bring the Node to what it should be, and return when to look again. Raises ClusterError.
+    def due(self, base: Base, *, fault: str) -> tuple[Work | None, float | None]:
+        """Return what brings the Node to what it should be, if it is not, and when to look again without news.
 
         fault says in words why its tunnel cannot be used, empty when it can.
         """
         now = self.around.clock.monotonic()
         current = self.node()
-        if current is None and not base.signs.healthy:
-            if not base.modules.listed:
-                # A base becomes a Node once commands reach it.
-                return None
-            wait_until = base.signs.last_answered + FIRST_HEALTH_WAIT
-            if now < wait_until:
-                return wait_until
+        if current is not None:
+            self._keep_additions(current)
         refresh_at = self._status_written + self._refresh
         endpoint = self.around.kubelet.endpoint(current)
-        seen = (current, base.profile, base.unreachable, fault, endpoint)
+        limit = self._limit(base, current)
+        seen = (current, base.profile, base.unreachable, fault, endpoint, limit)
         if current is not None and seen == self._right and now < refresh_at:
-            return refresh_at
+            return None, refresh_at
         spec = vnode.node_spec(
             base.profile,
             unreachable=base.unreachable,
@@ -78,49 +91,118 @@ class NodeReconciler:
             now=rfc3339(self.around.clock.wall()),
             controller_version=self.around.policy.version,
             kubelet=endpoint,
-            offered=self.around.policy.vnode_resources,
+            policy=self.around.policy.nodes,
+            limit=limit,
         )
         if current is None:
-            return await self._create(base, spec)
+            return self._due_creation(base, spec, now)
         self._had_node = True
-        if vnode.metadata_differs(current, spec):
-            if now < self._metadata_written + METADATA_APART:
-                return self._metadata_written + METADATA_APART
+        differs = vnode.metadata_differs(current, spec)
+        if differs and now < self._metadata_written + METADATA_APART:
+            return None, self._metadata_written + METADATA_APART
+        status = vnode.status_to_write(current.status, spec.status)
+        if status is None and now >= refresh_at:
+            status = spec.status
+        repair_at = self._status_written + REPAIR_APART
+        held = status is not None and status == self._written and now < repair_at
+        if differs or (status is not None and not held):
+            return partial(self._write, current, spec, None if held else status, metadata=differs), refresh_at
+        if held:
+            return None, repair_at
+        self._right = seen
+        return None, refresh_at
+
+    async def _write(self, current: Node, spec: Node, status: NodeStatus | None, *, metadata: bool) -> None:
+        now = self.around.clock.monotonic()
+        if metadata:
             self._metadata_written = now
             WRITES.labels("node-metadata").inc()
-            current = await self.around.cluster.patch_node(current, spec)
-        status = vnode.status_to_write(current.status, spec.status)
-        if status is None and now - self._status_written >= self._refresh:
-            status = spec.status
-        if status is not None and status == self._written and now < self._status_written + REPAIR_APART:
-            return self._status_written + REPAIR_APART
+            await self.around.cluster.patch_node(current, spec)
         if status is not None:
             WRITES.labels("node-status").inc()
             await self.around.cluster.patch_node_status(spec.name, status)
             self._status_written, self._written = now, status
-        elif current is seen[0]:
-            self._right = seen
-        return self._status_written + self._refresh
 
-    async def _create(self, base: Base, spec: Node) -> float:
-        WRITES.labels("node-create").inc()
+    def _limit(self, base: Base, current: Node | None) -> int:
+        """Return how many modules the base's own Pod allows; a label that says no number has no effect."""
+        pod = self.around.limits.of(base.profile)
+        limit = vnode.module_limit(pod.limit) if pod is not None else vnode.MOST_PODS
+        misread = f"{pod.key}: {contract.MAX_MODULE_COUNT}: {pod.limit!r}" if pod is not None and limit is None else ""
+        if misread and misread != self._misread:
+            message = f"the label of the base's Pod is no number from 1 to 65535 and has no effect: {misread}"
+            self.around.recorder.node(current, self.vnode, Remark(True, "ModuleLimitNotUnderstood", message))
+        self._misread = misread
+        return vnode.MOST_PODS if limit is None else limit
+
+    def _due_creation(self, base: Base, spec: Node, now: float) -> tuple[Work | None, float | None]:
+        if not base.signs.healthy and not base.modules.listed:
+            # A base becomes a Node once commands reach it.
+            return None, None
+        wait_until = self._create_at
+        if not base.signs.healthy:
+            wait_until = max(wait_until, base.signs.last_answered + FIRST_HEALTH_WAIT)
+        if now < wait_until:
+            return None, wait_until
+        return partial(self._create, base, spec), None
+
+    async def _create(self, base: Base, spec: Node) -> None:
         try:
-            await self.around.cluster.create_node(spec)
+            await self._create_with_additions(base, spec)
         except AlreadyExists:
             # Ours from an earlier term, or a Node that lacks our labels: the informer has it soon.
-            return self.around.clock.monotonic() + 1.0
+            self._create_at = self.around.clock.monotonic() + CREATE_AGAIN
+            return
         self._had_node = True
         self._status_written = self.around.clock.monotonic()
         self.around.recorder.node(
-            self.node(), base.vnode, Remark(False, "VNodeCreated", f"Node created for base {base.id}")
+            self.node(), base.vnode, Remark(False, "VNodeCreated", f"Node created for base {base.id}"), written=False
         )
-        return self._status_written + self._refresh
+
+    async def _create_with_additions(self, base: Base, spec: Node) -> None:
+        """Create the Node with what others had put on it, or without where the cluster refuses that."""
+        known = self._known_additions()
+        wanted = additions.onto(spec, known) if known.belong_to(base.id, base.profile.host_name) else spec
+        WRITES.labels("node-create").inc()
+        try:
+            await self.around.cluster.create_node(wanted)
+        except AlreadyExists:
+            raise
+        except Rejected as error:
+            if wanted == spec:
+                raise
+            WRITES.labels("node-create").inc()
+            await self.around.cluster.create_node(spec)
+            message = f"labels, annotations, taints or the cordon that the Node had are not restored: {error}"
+            self.around.recorder.node(self.node(), self.vnode, Remark(True, "NodeAdditionsRefused", message))
+
+    def _known_additions(self) -> Additions:
+        if self._additions is None:
+            text = self.around.leases.recorded(self.base, contract.ANNOTATION_NODE_ADDITIONS)
+            self._additions = additions.recorded(text or "")
+        return self._additions
+
+    def _keep_additions(self, current: Node) -> None:
+        """Have the Lease keep what others put on the Node; nothing is written as long as that is nothing."""
+        if current is self._looked_at:
+            return
+        self._looked_at = current
+        known, found = self._known_additions(), additions.of(current)
+        self._additions = found
+        if found == known or not (found or known):
+            return
+        text, left_out = additions.record(found)
+        self.around.leases.record(self.base, contract.ANNOTATION_NODE_ADDITIONS, text)
+        if left_out and left_out != self._left_out:
+            message = f"{' and '.join(left_out)} of others are too large to be kept for when the Node was removed"
+            self.around.recorder.node(current, self.vnode, Remark(True, "NodeAdditionsNotKept", message))
+        self._left_out = left_out
 
     async def remove(self) -> None:
         """Delete the Node. Raises ClusterError."""
         current = self.node()
         if current is None:
             return
+        self._keep_additions(current)
         WRITES.labels("node-delete").inc()
         with suppress(NotFound):
             await self.around.cluster.delete_node(current.name, current.uid)

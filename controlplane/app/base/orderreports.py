@@ -18,6 +18,8 @@ from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
 
+SLOW = 10.0
+"""Seconds from which on an order that was done is worth an Event: the Pod's status says that it was, anyway."""
 FAILURES_RECORDED = 20
 """Failed modules of one baseline that are recorded one by one."""
 
@@ -35,8 +37,11 @@ class OrderReports:
     around: Surroundings
     _ended_at: dict[ModuleKey, float] = field(default_factory=dict)
 
-    def ended(self, base: Base, ended: Ended, pods: Sequence[Pod], at: float) -> Base:
-        """Report an order on a module that ended at a monotonic time; return the base with it in its history."""
+    def ended(self, base: Base, ended: Ended, pods: Sequence[Pod], at: float, *, troubled: bool) -> Base:
+        """Report an order on a module that ended at a monotonic time; return the base with it in its history.
+
+        troubled: the order before it did not bring the module where it should be.
+        """
         verb, key, meaning = ended.verb, ended.spec.key, ended.meaning
         ORDERS.labels(verb.value, meaning.effect.value).inc()
         ORDER_SECONDS.labels(verb.value).observe(ended.seconds)
@@ -44,7 +49,8 @@ class OrderReports:
         timeout, about = TIMEOUTS[verb], f"{verb.value} of {key} on {base.id}"
         done, failed, unanswered = _REASONS[verb]
         if meaning.effect is Effect.DONE:
-            self._say(base, ended, pods, done, f"{about} done in {ended.seconds:.3f} s")
+            news = troubled or ended.seconds >= SLOW
+            self._say(base, ended, pods, done, f"{about} done in {ended.seconds:.3f} s", f"{about} done", written=news)
         elif meaning.effect in (Effect.FAILED, Effect.PERMANENT):
             self._say(base, ended, pods, failed, f"{about}: {meaning.reason}: {meaning.message}"[: vpod.MESSAGE_LIMIT])
         elif meaning.reason == "OutcomeUnknown" and ended.seconds >= timeout:
@@ -56,11 +62,21 @@ class OrderReports:
             )
         return replace(base, history=outcomes.remember(base.history, ended, wall=self.around.clock.wall()))
 
-    def _say(self, base: Base, ended: Ended, pods: Sequence[Pod], reason: str, message: str) -> None:
+    def _say(
+        self,
+        base: Base,
+        ended: Ended,
+        pods: Sequence[Pod],
+        reason: str,
+        message: str,
+        event: str = "",
+        *,
+        written: bool = True,
+    ) -> None:
         key, remark = ended.spec.key, Remark(ended.meaning.effect is not Effect.DONE, reason, message, ended.seconds)
         concerned = [pod for pod in pods if any(c.key == key for c in pod.containers)]
         for pod in concerned:
-            self.around.recorder.pod(pod, remark, module=str(key))
+            self.around.recorder.pod(pod, remark, module=str(key), written=written, event=event)
         if not concerned:
             self.around.recorder.module(base.vnode, str(key), remark)
 

@@ -139,9 +139,9 @@ class Orders:
         restarts = {c.key: pod.status.of(c).restart_count for pod in pods for c in pod.containers}
         if result.order_id in base.modules.orders():
             ORDERS_IN_FLIGHT.dec()
-        chance = self.around.random.random()
+        chance, troubles = self.around.random.random(), base.modules.troubles
         known, ends = outcomes.end(base.modules, result, now=at, chance=chance, restarts=restarts)
         base = replace(base, modules=known)
         for ended in ends:
-            base = self.reports.ended(base, ended, pods, at)
+            base = self.reports.ended(base, ended, pods, at, troubled=ended.spec.key in troubles)
         return base

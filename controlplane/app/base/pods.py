@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -22,6 +22,7 @@ from controlplane.domain.facts import Verb
 from controlplane.domain.identity import ModuleKey, VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
 from controlplane.domain.remarks import Remark
+from controlplane.domain.workloads.batches import held
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +47,18 @@ class _Seen:
     removed: bool = False
     remove_again: float = 0.0
     written: PodStatus | None = None
+    refused: PodStatus | None = None
     repeats: int = 0
     not_before: float = 0.0
+
+
+class Removal(NamedTuple):
+    """A Pod that is to be removed, the modules that did not leave, and for how many seconds it has been leaving."""
+
+    pod: Pod
+    seen: _Seen
+    staying: Sequence[ModuleKey]
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -59,6 +70,7 @@ class Pods:
     readiness: Readiness
     reports: OrderReports
     _seen: dict[str, _Seen] = field(default_factory=dict)
+    _statuses: vpod.Statuses = field(default_factory=vpod.Statuses)
 
     def look(self, now: float, touched_at: float | None = None) -> tuple[Pod, ...]:
         """Return the Pods bound to the base, oldest first, and note when they came and began to leave.
@@ -66,8 +78,12 @@ class Pods:
         touched_at is when something changed while the actor was at work on earlier news.
         """
         pods, bound = self.around.cluster.pods.on_node(self.vnode), now if touched_at is None else touched_at
-        for uid in self._seen.keys() - {pod.uid for pod in pods}:
-            del self._seen[uid]
+        there = {pod.uid for pod in pods}
+        self._statuses.keep(there)
+        for uid in self._seen.keys() - there:
+            if self._seen.pop(uid).leaving == float("inf"):
+                # Deleted by force, or its label was removed.
+                self.around.roster.doubt(self.vnode)
         for pod in pods:
             seen = self._seen.setdefault(pod.uid, _Seen(bound, pod.containers))
             if seen.containers != pod.containers:
@@ -75,6 +91,11 @@ class Pods:
             if pod.deleting:
                 seen.leaving = min(seen.leaving, now)
         return pods
+
+    def due(self, pods: Iterable[Pod]) -> tuple[Pod, ...]:
+        """Return the Pods that may be installed; the others wait for their batch."""
+        deployment = self.around.cluster.deployments.get
+        return tuple(pod for pod in pods if not held(pod, deployment))
 
     def measure_orders(self, pods: Sequence[Pod], modules: Modules, now: float) -> None:
         """Measure how long Pods waited for the order that installs their module."""
@@ -85,20 +106,23 @@ class Pods:
                 seen.ordered = True
                 BOUND_TO_ORDER.observe(max(now - seen.bound, 0.0))
 
-    async def write_statuses(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]) -> float | None:
-        """Write the status of each Pod that has another one; superseded Pods first. Raises ClusterError."""
+    def due_statuses(
+        self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]
+    ) -> tuple[list[tuple[Pod, PodStatus]], float | None]:
+        """Return the statuses that are to be written, and when to look again without news."""
         now, wall, modules = self.around.clock.monotonic(), self.around.clock.wall(), base.modules
         readings, live = self.readiness.readings(pods), _live(wishes)
         superseded = vpod.superseded(wishes, modules, vpod.unready(pods, readings))
         releases = {(wish.pod, wish.spec.key.name): wish.release for wish in wishes}
-        situation = vpod.Situation(base, releases, superseded, readings, now, wall)
+        waiting = frozenset(pod.uid for pod in pods) - frozenset(pod.uid for pod in self.due(pods))
+        situation = vpod.Situation(base, releases, superseded, readings, now, wall, waiting)
         shown: list[tuple[Pod, PodStatus]] = []
         due: list[tuple[Pod, PodStatus]] = []
         times = [at for at in (vpod.next_progress(pods, modules, now), deadline.next_at(pods, now, wall)) if at]
         for pod in pods:
             if pod.deleting and not self._seen[pod.uid].removed and not _staying(pod, live, modules):
                 continue  # It is removed at once: nobody needs its last status.
-            status = vpod.pod_status(pod, situation)
+            status = self._statuses.of(pod, situation)
             shown.append((pod, status or pod.status))
             if status is None:
                 continue
@@ -108,41 +132,47 @@ class Pods:
             else:
                 due.append((pod, status))
         self.readiness.attend(shown, base.profile.address.ip)
+        if not due:
+            self.reports.all_shown()
+        return due, min(times, default=None)
+
+    async def write_statuses(self, due: Sequence[tuple[Pod, PodStatus]]) -> None:
+        """Write statuses, superseded Pods first. Raises ClusterError."""
+        now = self.around.clock.monotonic()
         # Pods that turn not Ready go first: a Deployment then removes the right ones.
         for ready in (False, True):
             turn = [item for item in due if any(c.ready for c in item[1].containers) is ready]
-            again = await _all(self._write_status(*item, now) for item in turn)
-            times += [at for at in again if at is not None]
-        self.reports.all_shown()
-        return min(times, default=None)
+            await _all(self._write_status(*item, now) for item in turn)
 
-    async def _write_status(self, pod: Pod, status: PodStatus, now: float) -> float | None:
-        """Write one status; return when to try again if the cluster refuses it. Raises ClusterError."""
+    async def _write_status(self, pod: Pod, status: PodStatus, now: float) -> None:
+        """Write one status. Raises ClusterError."""
         WRITES.labels("pod-status").inc()
         try:
             await self.around.cluster.patch_pod_status(pod, status)
-        except NotFound:
-            return None
-        except Rejected as error:
-            # One Pod that the cluster refuses must not hold up the others.
-            log.warning("Pod status refused", vnode=self.vnode, pod=pod.key, cause=str(error))
-            return now + REFUSED_AGAIN
+        except (NotFound, Rejected) as error:
+            # One Pod that the cluster refuses must not hold up the others; one that is gone may be seen for a while.
+            if not isinstance(error, NotFound):
+                log.warning("Pod status refused", vnode=self.vnode, pod=pod.key, cause=str(error))
+            if (seen := self._seen.get(pod.uid)) is not None:
+                seen.refused, seen.not_before = status, now + REFUSED_AGAIN
+            return
         self._note_written(pod, status, now)
         for remark in vpod.remarks(pod, status):
             self.around.recorder.pod(pod, remark)
         self.reports.shown(pod)
-        return None
 
     def _held_until(self, pod: Pod, status: PodStatus, now: float) -> float:
         """Return until when a write is held.
 
-        Most installs are too quick to be worth a status of their own, and a status that somebody else keeps changing is
-        put right less and less often.
+        Most installs and uninstalls are too quick to be worth a status of their own, and a status that somebody else
+        keeps changing is put right less and less often.
         """
         seen = self._seen[pod.uid]
+        if pod.deleting and now < seen.leaving + vpod.SHOW_PROGRESS_AFTER:
+            return seen.leaving + vpod.SHOW_PROGRESS_AFTER
         if not pod.status.containers and all(c.reason in ("Pending", "Installing") for c in status.containers):
             return seen.bound + vpod.SHOW_PROGRESS_AFTER
-        return seen.not_before if status == seen.written else 0.0
+        return seen.not_before if status in (seen.written, seen.refused) else 0.0
 
     def _note_written(self, pod: Pod, status: PodStatus, now: float) -> None:
         seen = self._seen.get(pod.uid)
@@ -152,11 +182,13 @@ class Pods:
             self._say(pod, "PodUpdated", "the Pod was changed, and its modules are ready", now - seen.changed)
             seen.changed = None
         seen.repeats = seen.repeats + 1 if status == seen.written else 0
-        seen.written = status
+        seen.written, seen.refused = status, None
         seen.not_before = now + QUICK.delay(seen.repeats, self.around.random.random()) if seen.repeats else 0.0
 
-    async def let_go(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]) -> float | None:
-        """Remove Pods whose deletion was asked for and whose modules are gone. Raises ClusterError."""
+    def due_removals(
+        self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]
+    ) -> tuple[list[Removal], float | None]:
+        """Return the Pods whose deletion was asked for and whose modules are gone, and when to look again."""
         now, live = self.around.clock.monotonic(), _live(wishes)
         patience = self.around.policy.module_uninstall_timeout
         times, due = [], []
@@ -164,6 +196,8 @@ class Pods:
             if not pod.deleting:
                 continue
             seen = self._seen[pod.uid]
+            if seen.removed and pod.deletion_grace_seconds == 0:
+                continue  # Only finalizers hold it.
             if now < seen.remove_again:
                 times.append(seen.remove_again)
                 continue
@@ -171,9 +205,13 @@ class Pods:
             if staying and now < seen.leaving + patience:
                 times.append(seen.leaving + patience)
             else:
-                due.append((pod, seen, staying, now - seen.leaving))
+                due.append(Removal(pod, seen, staying, now - seen.leaving))
+        return due, min(times, default=None)
+
+    async def let_go(self, due: Sequence[Removal]) -> None:
+        """Remove Pods. Raises ClusterError."""
+        now = self.around.clock.monotonic()
         await _all(self._let_one_go(*item, now=now) for item in due)
-        return min(times, default=None)
 
     async def _let_one_go(
         self, pod: Pod, seen: _Seen, staying: Sequence[ModuleKey], seconds: float, *, now: float

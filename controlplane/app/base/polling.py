@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from controlplane.app.gateways import GatewayDirectory, Link
-from controlplane.domain.base.state import Base
+from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import Watch
 
 ASK_APART = 0.2
@@ -30,7 +30,9 @@ class Polling:
 
     def choose(self, base: Base, now: float) -> tuple[Base, float | None]:
         """Return the base with the gateway that is to poll it, and when to choose again without news."""
-        chosen, again_at = self._gateways.choose(base.profile.tunnel, base.gateway), None
+        calm = base.phase is Phase.READY and not (base.signs.failing or base.modules.in_flight)
+        chosen = self._gateways.choose(base.profile.tunnel, base.gateway, movable=calm)
+        again_at = None
         if chosen is not None and chosen is self._watcher and base.signs.failing:
             other = self._gateways.other(chosen)
             if other is not None and now >= self._began_at + TRY_ANOTHER:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from random import Random
 
 from controlplane.app.base.kubelet import KubeletAddress
+from controlplane.app.base.modulelimits import ModuleLimits
 from controlplane.app.base.prober import Prober
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
@@ -27,3 +28,4 @@ class Surroundings:
     random: Random
     kubelet: KubeletAddress
     prober: Prober
+    limits: ModuleLimits

@@ -68,7 +68,7 @@ class Fleet:
     async def run(self) -> NoReturn:
         """Become one of the replicas, find what is ours, then manage it."""
         cluster = self._around.cluster
-        await synced(cluster.pods, cluster.nodes, cluster.leases, cluster.deployments)
+        await synced(cluster.pods, cluster.limited_pods, cluster.nodes, cluster.leases, cluster.deployments)
         await self._members.joined.wait()
         await self._around.kubelet.first_look()
         async with asyncio.TaskGroup() as group:
@@ -187,7 +187,7 @@ class Fleet:
         entry = self._roster.entry(base)
         if entry is not None:
             known = entry.base
-            profile = replace(known.profile, metaspace=None, base_used=None)
+            profile = replace(known.profile, metaspace=None, base_used=None, cpu="")
             again = Base(base, known.vnode, profile, known.discovered_wall, admitted=known.admitted)
             self._roster.publish(again)
             self._actors[base] = BaseActor(entry, self._around)

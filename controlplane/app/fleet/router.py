@@ -90,12 +90,12 @@ class ReportRouter:
         elif isinstance(fact, Heartbeat) and fact.state is BaseState.UNKNOWN:
             REFUSED_REPORTS.labels("state").inc()
         elif entry is not None:
-            newest_fence = first_fence(self.clock.wall(), 0)
+            wall = self.clock.wall()
+            newest_fence = first_fence(wall, 0)
             if why := disbelief(entry.base, fact, link.info, now=now, newest_fence=newest_fence):
                 self._disbelieved(link, base, why, now)
                 return
-            entry.news.add(fact, link.info, now)
-            entry.wake.set()
+            entry.report(fact, link.info, now, wall)
         elif isinstance(fact, Heartbeat):
             self._keep(base, Unserved(fact, link.info, now))
         elif not (isinstance(fact, BatchInstalled) and self.roster.installed(base, Unserved(fact, link.info, now))):

@@ -32,7 +32,6 @@ from controlplane.app.roster import Roster
 from controlplane.domain import contract
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, base_of_node, node_name
-from controlplane.domain.ownership import lease as rules
 from controlplane.domain.ownership import replicas
 
 log = structlog.get_logger(__name__)
@@ -41,9 +40,9 @@ GATHER = 0.05
 """Seconds in which changes gather before they are looked at."""
 LOOK_AT_ALL = 5.0
 """Seconds between looks at all bases: leases run out without a word."""
-NODE_WITHOUT_LEASE = rules.SELF_FENCE_AFTER * 1.1
-"""Seconds after which a Node that has no lease is taken care of by others than the last holder of its lease: that one
-may act until then without knowing that somebody deleted it, or it may be about to remove the Node as well."""
+NODE_WITHOUT_LEASE = 1.1
+"""How many times as long as a holder acts without a renewal a Node that has no lease is left to the last holder of its
+lease: that one may not know that somebody deleted it, or it may be about to remove the Node as well."""
 NO_GATEWAY = 10.0
 """Seconds without a gateway after which a replica says that it does not reach a tunnel."""
 BALANCE = 1.0
@@ -170,7 +169,7 @@ class Assignment:
             wait = replicas.LEVEL_STEP * (level + place / len(takers))
         has_node = self.cluster.nodes.get(node_name(base, self.policy.env)) is not None
         if has_node and lease is None and not self.leases.abandoned(base):
-            wait += NODE_WITHOUT_LEASE
+            wait += self.leases.times.self_fence_after * NODE_WITHOUT_LEASE
         if base in self.roster.unserved():
             return now + wait, "new"
         return (now + wait, "node-without-lease") if has_node else None

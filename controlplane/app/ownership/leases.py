@@ -19,7 +19,7 @@ from controlplane.app.changes import Subscription, wait_at_most
 from controlplane.app.events import Recorder
 from controlplane.app.metrics import LEASE_RENEWAL_DELAY, LEASES_LOST, OWNED, WRITES
 from controlplane.app.ownership.membership import Membership
-from controlplane.app.ownership.records import LeaseRecords, recorded_modules
+from controlplane.app.ownership.records import LeaseRecords, are_worth_keeping
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Transient
 from controlplane.app.roster import Roster
 from controlplane.domain import contract
@@ -34,8 +34,8 @@ log = structlog.get_logger(__name__)
 
 RENEWERS = 32
 GIVE_TRIES = 3
-TICK = 0.001
-"""Seconds that a renewal may be early: no timer is more exact."""
+TICK = 0.1
+"""Seconds that a renewal may be early, so that those that are due soon go together: to wake up costs as much as one."""
 RETRY = Backoff(first=0.25, longest=2.0, jitter=2.0)
 """Between attempts to renew a lease."""
 
@@ -52,16 +52,14 @@ class Term:
     """When it is renewed next; what else is in the queue for it is void."""
     failures: int = 0
     ending: bool = False
-    modules: str | None = None
-    """The record of installed modules that the lease is to have, None as long as nobody says."""
+    records: dict[str, str] = field(default_factory=dict)
+    """The records that the lease is to have, by annotation (contract.LEASE_RECORDS)."""
     urgent: bool = False
-    """The record is to be written at once, not along with the next renewal."""
+    """A record is to be written at once, not along with the next renewal."""
 
     def news(self) -> dict[str, str]:
         """Return the annotations that the next write of the lease brings along."""
-        if self.modules is None or self.modules == recorded_modules(self.lease):
-            return {}
-        return {contract.ANNOTATION_OWNED_MODULES: self.modules}
+        return {name: text for name, text in self.records.items() if text != self.lease.annotations.get(name)}
 
 
 @dataclass
@@ -75,6 +73,7 @@ class LeaseKeeper:
     recorder: Recorder
     env: str
     random: Random
+    times: rules.Times = rules.TIMES
     lost: Subscription[BaseId] = field(default_factory=Subscription)
     _terms: dict[BaseId, Term] = field(default_factory=dict)
     _due: list[tuple[float, int, Term]] = field(default_factory=list)
@@ -97,7 +96,7 @@ class LeaseKeeper:
         term = self._terms.get(base)
         if term is None or not self.members.may_act() or term.renewed_at < self.members.unbroken_since():
             return None
-        return term.fence if rules.may_act(now=self.clock.monotonic(), renewed_at=term.renewed_at) else None
+        return term.fence if rules.may_act(self.times, now=self.clock.monotonic(), renewed_at=term.renewed_at) else None
 
     @property
     def owned(self) -> int:
@@ -145,16 +144,16 @@ class LeaseKeeper:
             if term.renewed_at < self.members.unbroken_since():
                 self._schedule(term, now)
 
-    def recorded(self, base: BaseId) -> str | None:
-        """Return the record of installed modules with which our term began, None where the lease had none."""
+    def recorded(self, base: BaseId, name: str) -> str | None:
+        """Return a record as the lease has it, None where it has none; name is one of contract.LEASE_RECORDS."""
         term = self._terms.get(base)
-        return recorded_modules(term.lease) if term is not None else None
+        return term.lease.annotations.get(name) if term is not None else None
 
-    def record(self, base: BaseId, modules: str, *, soon: bool = False) -> None:
-        """Have the lease say which modules are ours: written along with its next renewal, soon: with one now."""
+    def record(self, base: BaseId, name: str, text: str, *, soon: bool = False) -> None:
+        """Have the lease keep a record: written along with its next renewal, soon: with one now."""
         term = self._terms.get(base)
         if term is not None:
-            term.modules = modules
+            term.records[name] = text
             if soon:
                 term.urgent = True
                 self._schedule(term, self.clock.monotonic())
@@ -177,7 +176,7 @@ class LeaseKeeper:
         held = await (self.cluster.create_lease(lease) if current is None else self.cluster.update_lease(lease))
         before = self._terms.get(base)
         # Counted from before the write, so that we end before anyone else may begin.
-        term = Term(base, held.transitions, held, renewed_at=now, modules=before.modules if before else None)
+        term = Term(base, held.transitions, held, renewed_at=now, records=before.records if before else {})
         self._terms[base] = term
         self._schedule(term, now + self._jittered())
         return term.fence
@@ -219,28 +218,26 @@ class LeaseKeeper:
                 try:
                     await self._write(term, "lease-record", self.members.me)
                 except ClusterError as error:
-                    log.info("record of installed modules not written", base=term.base, cause=str(error))
+                    log.info("records of a base not written", base=term.base, cause=str(error))
 
         try:
             async with asyncio.timeout(within), asyncio.TaskGroup() as group:
                 for term in waiting:
                     group.create_task(write(term), name=f"record-{term.base}")
         except TimeoutError:
-            log.warning("records of installed modules not written in time", bases=len(waiting))
+            log.warning("records of bases not written in time", bases=len(waiting))
 
-    async def end(self, base: BaseId, *, modules: str = "") -> None:
+    async def end(self, base: BaseId) -> None:
         """End our term because the base is gone: delete its lease. Raises ClusterError.
 
-        If there were modules of ours on it their record is kept, in a lease that nobody holds: the base may come back
-        with them.
+        Where its records say anything they are kept, in a lease that nobody holds: the base may come back.
         """
         term = self._terms.get(base)
         if term is None:
             return
         term.ending = True
         try:
-            if modules:
-                term.modules = modules
+            if are_worth_keeping({**term.lease.annotations, **term.records}):
                 await self._write(term, "lease-release", "")
             else:
                 WRITES.labels("lease-delete").inc()
@@ -255,7 +252,7 @@ class LeaseKeeper:
         self._terms.pop(base, None)
 
     async def run(self) -> NoReturn:
-        """Renew the leases of all terms, each about every 10 s."""
+        """Renew the leases of all terms."""
         async with asyncio.TaskGroup() as group:
             queue: asyncio.Queue[Term] = asyncio.Queue(RENEWERS)
             for number in range(RENEWERS):
@@ -313,7 +310,7 @@ class LeaseKeeper:
             self._schedule(term, now + self._jittered() if lasts else now)
 
     async def _write(self, term: Term, what: str, holder: str) -> Lease:
-        """Write the lease of a term for a holder, with what is new of its modules."""
+        """Write the lease of a term for a holder, with what is new of its records."""
         WRITES.labels(what).inc()
         written = replace(term.lease, holder=holder, renew_time=self._stamp(), annotations=term.news())
         return await self.cluster.update_lease(written)
@@ -328,8 +325,7 @@ class LeaseKeeper:
         log.warning("lease lost", base=term.base, holder=holder)
         LEASES_LOST.inc()
         del self._terms[term.base]
-        if term.modules is not None:
-            self._records.note_modules(self._key(term.base), term.modules)
+        self._records.note(self._key(term.base), term.records)
         vnode = node_name(term.base, self.env)
         message = f"the lease of base {term.base} was taken: it is held by {holder or 'nobody'} now"
         self.recorder.node(self.cluster.nodes.get(vnode), vnode, Remark(True, "LeaseLost", message))
@@ -345,23 +341,23 @@ class LeaseKeeper:
         self._due_changed.set()
 
     def _jittered(self) -> float:
-        return rules.RENEW_INTERVAL * (0.9 + 0.2 * self.random.random())
+        return self.times.renew_every * (0.9 + 0.2 * self.random.random())
 
     def _fresh(self, base: BaseId) -> Lease:
         stamp = self._stamp()
         last, _ = self._records.ended(self._key(base)) or (None, 0.0)
-        modules = recorded_modules(last) if last is not None else ""
+        kept = last.annotations if last is not None else {}
         return Lease(
             namespace=contract.LEASE_NAMESPACE,
             name=node_name(base, self.env),
             resource_version="",
             holder=self.members.me,
-            duration_seconds=int(rules.DURATION),
+            duration_seconds=self.times.duration,
             renew_time=stamp,
             acquire_time=stamp,
             transitions=rules.first_fence(self.clock.wall(), last.transitions if last is not None else 0),
             labels={contract.COMPONENT: contract.COMPONENT_VNODE_LEASE, contract.ENV: self.env},
-            annotations={contract.ANNOTATION_OWNED_MODULES: modules} if modules else {},
+            annotations={name: kept[name] for name in contract.LEASE_RECORDS if name in kept},
         )
 
     def _unchanged_for(self, lease: Lease) -> float:

@@ -133,13 +133,19 @@ class Membership:
             self._tunnels = tunnels
             self._renew_now.set()
 
-    async def drain(self, replica: str, *, draining: bool) -> None:
-        """Have a replica give its bases away and take none, or take some again. Raises ClusterError."""
+    async def drain(self, replica: str, *, draining: bool, user: str) -> None:
+        """Have a replica give its bases away and take none, or take some again; raises ClusterError.
+
+        user is who asked for it.
+        """
         lease = self.cluster.members.get(self.member.key(replica))
         if lease is None:
             raise NotFound(f"there is no replica {replica}")
         WRITES.labels("member-drain").inc()
-        word = {contract.ANNOTATION_REPLICA_DRAINING: str(draining).lower()}
+        word = {
+            contract.ANNOTATION_REPLICA_DRAINING: str(draining).lower(),
+            contract.ANNOTATION_REQUESTED_BY: user,
+        }
         await self.cluster.annotate_lease(lease, word)
 
     # Life.

@@ -5,10 +5,11 @@ counts as seen this moment, so that nobody takes it early.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from controlplane.domain import contract
+from controlplane.domain.base import additions, releases
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership.lease import mark
 
@@ -45,11 +46,11 @@ class LeaseRecords:
         """
         return self._ended.get(key)
 
-    def note_modules(self, key: str, modules: str) -> None:
-        """Remember a newer record of installed modules than a Lease had when it ended."""
+    def note(self, key: str, records: Mapping[str, str]) -> None:
+        """Remember newer records than a Lease had when it ended, by annotation."""
         if key in self._ended and key not in self._seen:
             lease, at = self._ended[key]
-            self._ended[key] = replace(lease, annotations={contract.ANNOTATION_OWNED_MODULES: modules}), at
+            self._ended[key] = replace(lease, annotations={**lease.annotations, **records}), at
 
     def _end(self, key: str, lease: Lease) -> None:
         before, _ = self._ended.pop(key, (lease, 0.0))
@@ -59,6 +60,7 @@ class LeaseRecords:
             self._ended.popitem(last=False)
 
 
-def recorded_modules(lease: Lease) -> str | None:
-    """Return the record of installed modules that a Lease has, None if it has none."""
-    return lease.annotations.get(contract.ANNOTATION_OWNED_MODULES)
+def are_worth_keeping(annotations: Mapping[str, str]) -> bool:
+    """Return whether the records in a Lease's annotations say anything of a base that may come back."""
+    modules = releases.recorded(annotations.get(contract.ANNOTATION_OWNED_MODULES, ""))
+    return bool(modules or additions.recorded(annotations.get(contract.ANNOTATION_NODE_ADDITIONS, "")))

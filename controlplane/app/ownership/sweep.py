@@ -1,15 +1,14 @@
 """Leftovers of bases that are gone: Leases without a Node whose holder ended.
 
-A Lease that nobody holds and that lists installed modules is no leftover at once: the base may come back with them, and
-then they are ours. It is kept for ``RECORD_KEPT``.
+A Lease that nobody holds and that keeps records is no leftover at once: the base may come back with modules that are
+ours, and its Node with what others put on it. It is kept for ``RECORD_KEPT``.
 """
 
 import structlog
 
 from controlplane.app.ownership.leases import LeaseKeeper
-from controlplane.app.ownership.records import recorded_modules
+from controlplane.app.ownership.records import are_worth_keeping
 from controlplane.app.ports import ClusterError, NotFound
-from controlplane.domain.base.releases import recorded
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import Lease
 from controlplane.domain.times import parse_time
@@ -17,7 +16,7 @@ from controlplane.domain.times import parse_time
 log = structlog.get_logger(__name__)
 
 RECORD_KEPT = 7 * 24 * 3600.0
-"""Seconds for which the record of the modules of a base that is gone is kept."""
+"""Seconds for which the records of a base that is gone are kept."""
 MOST_RECORDS = 20_000
 """Records of bases that are gone; beyond that the oldest are removed."""
 
@@ -55,5 +54,5 @@ def _left_over(keeper: LeaseKeeper, lease: Lease, oldest: str) -> bool:
 
 
 def is_record(lease: Lease) -> bool:
-    """Return whether a Lease stands only for the modules of a base that is gone."""
-    return not lease.holder and bool(recorded(recorded_modules(lease) or ""))
+    """Return whether a Lease stands only for the records of a base that is gone."""
+    return not lease.holder and are_worth_keeping(lease.annotations)

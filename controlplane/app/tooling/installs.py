@@ -53,7 +53,7 @@ class Result(Enum):
 
 Failure: TypeAlias = ClusterError | RequestError
 Outcome: TypeAlias = tuple[Pod, Result | Failure]
-"""A Pod and what became of it."""
+"""A Pod, as the cluster has it where it has, and what became of it."""
 
 
 class Installs:
@@ -120,30 +120,29 @@ class Installs:
             ),
         )
 
-    async def _create(self, pod: Pod) -> Result:
+    async def _create(self, pod: Pod) -> Outcome:
         try:
-            await self._cluster.create_pod(pod)
+            return await self._cluster.create_pod(pod), Result.CREATED
         except AlreadyExists:
             return self._existing(pod)
-        return Result.CREATED
 
-    def _existing(self, pod: Pod) -> Result:
+    def _existing(self, pod: Pod) -> Outcome:
         existing = self._cluster.pods.get(f"{pod.namespace}/{pod.name}")
         if existing is None:
-            return Result.UNCHANGED
+            return pod, Result.UNCHANGED
         if existing.deleting:
             raise NotAllowed(f"Pod {existing.key} is still being deleted: wait until it is gone")
-        urls = {container.image for container in existing.containers}
-        if pod.containers[0].image not in urls:
+        urls = {container.url for container in existing.containers}
+        if pod.containers[0].url not in urls:
             raise NotAllowed(
                 f"Pod {existing.key} installs it from another URL, {', '.join(sorted(urls))}: uninstall it first"
             )
         # An earlier attempt of the same call may have created it without a confirmation.
         ours = existing.annotations.get(contract.ANNOTATION_REQUEST_ID)
         same = ours == pod.annotations[contract.ANNOTATION_REQUEST_ID]
-        return Result.CREATED if same else Result.UNCHANGED
+        return existing, Result.CREATED if same else Result.UNCHANGED
 
-    async def _delete(self, pod: Pod) -> Result:
+    async def _delete(self, pod: Pod) -> Outcome:
         if pod.owner_uid:
             raise NotAllowed(f"Pod {pod.key} belongs to a workload that would create it again: scale or delete that")
         if len(pod.containers) > 1:
@@ -151,27 +150,28 @@ class Installs:
         try:
             await self._cluster.delete_pod(pod)
         except (NotFound, Conflict):
-            return Result.UNCHANGED
-        return Result.DELETED
+            return pod, Result.UNCHANGED
+        return pod, Result.DELETED
 
 
-async def _each(pods: Sequence[Pod], act: Callable[[Pod], Awaitable[Result]], within: float) -> list[Outcome]:
+async def _each(pods: Sequence[Pod], act: Callable[[Pod], Awaitable[Outcome]], within: float) -> list[Outcome]:
     """Act on all Pods, on a few at once; a failure of one is its outcome."""
     until = asyncio.get_running_loop().time() + within
-    ends: dict[int, Result | Failure] = {}
+    ends: dict[int, Outcome] = {}
     waiting = iter(enumerate(pods))
 
     async def work() -> None:
         for number, pod in waiting:
-            ends[number] = await _end(partial(act, pod), until)
+            end = await _end(partial(act, pod), until)
+            ends[number] = end if isinstance(end, tuple) else (pod, end)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(AT_ONCE, len(pods))):
             group.create_task(work())
-    return [(pod, ends[number]) for number, pod in enumerate(pods)]
+    return [ends[number] for number in range(len(pods))]
 
 
-async def _end(act: Callable[[], Awaitable[Result]], until: float) -> Result | Failure:
+async def _end(act: Callable[[], Awaitable[Outcome]], until: float) -> Outcome | Failure:
     """Act, again and again while the cluster turns it away for now, and return how that ended."""
     loop = asyncio.get_running_loop()
     if loop.time() >= until:
@@ -187,8 +187,7 @@ async def _end(act: Callable[[], Awaitable[Result]], until: float) -> Result | F
             return error
         except (Transient, Unknown) as error:
             attempts += 1
-            named = error.retry_after if isinstance(error, Transient) else None
-            pause = max(RETRY.delay(attempts, random.random()), named or 0.0)  # noqa: S311 - jitter
+            pause = max(RETRY.delay(attempts, random.random()), error.retry_after or 0.0)  # noqa: S311 - jitter
             if loop.time() + pause >= until:
                 return error
         except (ClusterError, RequestError) as error:

@@ -1,10 +1,11 @@
 """The VNodes that tools name, ours and those that other replicas own, and who owns them."""
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controlplane.app.ports import Cluster
 from controlplane.app.roster import Roster
+from controlplane.app.tooling.held import HeldLeases
 from controlplane.app.tooling.refusals import Missing
 from controlplane.domain.base.state import Base
 from controlplane.domain.contract import LEASE_NAMESPACE
@@ -13,13 +14,17 @@ from controlplane.domain.objects import Lease, Requirement
 from controlplane.domain.workloads.placement import matches
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class VNodes:
     """Finds VNodes by name, and their Leases."""
 
     cluster: Cluster
     roster: Roster
     env: str
+    held: HeldLeases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.held = HeldLeases(self.cluster)
 
     def names(self) -> set[VNodeName]:
         """Return the names of all."""
@@ -31,14 +36,14 @@ class VNodes:
         identity = base_of_node(name, self.env)
         return self.roster.get(identity) if identity is not None else None
 
+    def heard(self, name: str) -> Base | None:
+        """Return the base of a VNode that is ours, with all signs of life."""
+        identity = base_of_node(name, self.env)
+        return self.roster.heard(identity) if identity is not None else None
+
     def lease(self, name: str) -> Lease | None:
         """Return the Lease of a VNode."""
         return self.cluster.leases.get(f"{LEASE_NAMESPACE}/{name}")
-
-    def holders(self, name: str = "") -> set[str]:
-        """Return who holds Leases of any VNode, or of one."""
-        leases = [self.lease(name)] if name else self.cluster.leases.all()
-        return {lease.holder for lease in leases if lease is not None} - {""}
 
     def named(self, name: str, known: Container[str]) -> VNodeName:
         """Return which of the known VNodes has that Node name or base identity; raises Missing."""

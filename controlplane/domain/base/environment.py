@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TypeAlias
 
-from controlplane.domain import quantities
-from controlplane.domain.contract import BIZ_VERSION_ENV
+from controlplane.domain import jars, quantities
+from controlplane.domain.contract import ANNOTATION_VERSION, BIZ_VERSION_ENV
 from controlplane.domain.objects import Container, FieldRef, Pod, ResourceRef
 
 Env: TypeAlias = Iterable[tuple[str, str | FieldRef | ResourceRef]]
@@ -95,9 +95,15 @@ def variables(env: Env, facts: Facts) -> dict[str, str | None]:
     return values
 
 
-def version(env: Env, facts: Facts) -> str:
-    """Return the module's version, empty when there is none or when it is not known yet."""
-    return variables(env, facts).get(BIZ_VERSION_ENV) or ""
+def version(name: str, image: str, env: Env, facts: Facts) -> str:
+    """Return a module's version, empty when there is none or when it is not known yet.
+
+    The first of these says it: the variable BIZ_VERSION, the annotation of the Pod, the image.
+    """
+    values = variables(env, facts)
+    if BIZ_VERSION_ENV in values:
+        return values[BIZ_VERSION_ENV] or ""
+    return facts.annotations.get(ANNOTATION_VERSION) or jars.version(image, name)
 
 
 def resolve(container: Container, facts: Facts) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
@@ -161,7 +167,7 @@ def content(container: Container, facts: Facts) -> list[object]:
     """
     env = [(name, value) for name, value in container.env if name != BIZ_VERSION_ENV]
     literals = sorted([name, value] for name, value in env if isinstance(value, str))
-    plain: list[object] = [container.image, list(container.args), literals]
+    plain: list[object] = [container.url, list(container.args), literals]
     texts = [*container.args, *(value for _, value in literals)]
     if len(literals) == len(env) and not any(_REFERENCE.search(text) for text in texts):
         return plain

@@ -5,7 +5,7 @@ whole truth: docs/pods.md is made from them, and a test compares them with the f
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -39,11 +39,37 @@ _HONOURED, _KUBERNETES, _REFUSED = Treatment.HONOURED, Treatment.KUBERNETES, Tre
 _IGNORED, _NO_EFFECT = Treatment.IGNORED, Treatment.NO_EFFECT
 _NOT_READ = "not read for modules; write the value into the Pod, or have the module read it in its base"
 
+_AS_ITS_BASE = "a module runs as its base does"
+_CONFINED = (None, "RuntimeDefault", "Localhost")
+
+
+def _restrictions(*more: Field) -> Iterator[Field]:
+    """Return the rows of a securityContext.
+
+    What it restricts a module could do no more of anyway; only what asks for more than its base gives is reported.
+    Platforms set users and groups in every Pod.
+    """
+    fields = (
+        Field("appArmorProfile.localhostProfile", _NO_EFFECT, _AS_ITS_BASE),
+        Field("appArmorProfile.type", _IGNORED, f"only `Unconfined` is reported: {_AS_ITS_BASE}", _CONFINED),
+        Field("runAsGroup", _NO_EFFECT, _AS_ITS_BASE),
+        Field("runAsNonRoot", _NO_EFFECT, _AS_ITS_BASE),
+        Field("runAsUser", _NO_EFFECT, _AS_ITS_BASE),
+        Field("seLinuxOptions", _NO_EFFECT, _AS_ITS_BASE),
+        Field("seccompProfile.localhostProfile", _NO_EFFECT, _AS_ITS_BASE),
+        Field("seccompProfile.type", _IGNORED, f"only `Unconfined` is reported: {_AS_ITS_BASE}", _CONFINED),
+        Field("windowsOptions", _NO_EFFECT, _AS_ITS_BASE),
+        *more,
+    )
+    for field in sorted(fields, key=lambda field: field.path):
+        yield replace(field, path=f"securityContext.{field.path}")
+
+
 POD = (
     Field("activeDeadlineSeconds", _HONOURED, "the modules are uninstalled then; phase Failed, `DeadlineExceeded`"),
     Field("affinity", _KUBERNETES, "the scheduler"),
     Field("automountServiceAccountToken", _NO_EFFECT, "a module gets no token either way"),
-    Field("containers", _HONOURED, "see below; one without `BIZ_VERSION` beside one with it is not run"),
+    Field("containers", _HONOURED, "see below; [one that is no module](#containers-that-are-no-modules) is not run"),
     Field("dnsConfig", _IGNORED, "names are resolved as in the base's own Pod"),
     Field("dnsPolicy", _NO_EFFECT, "as `dnsConfig`"),
     Field("enableServiceLinks", _NO_EFFECT, "modules get no variables for Services"),
@@ -74,7 +100,14 @@ POD = (
     Field("schedulerName", _KUBERNETES, "that scheduler"),
     Field("schedulingGates", _KUBERNETES, "the scheduler"),
     Field("schedulingGroup", _KUBERNETES, "the scheduler"),
-    Field("securityContext", _IGNORED, "that of the base's Pod holds"),
+    *_restrictions(
+        Field("fsGroup", _NO_EFFECT, _AS_ITS_BASE),
+        Field("fsGroupChangePolicy", _NO_EFFECT, _AS_ITS_BASE),
+        Field("seLinuxChangePolicy", _NO_EFFECT, _AS_ITS_BASE),
+        Field("supplementalGroups", _NO_EFFECT, _AS_ITS_BASE),
+        Field("supplementalGroupsPolicy", _NO_EFFECT, _AS_ITS_BASE),
+        Field("sysctls", _IGNORED, "the base's host has its own"),
+    ),
     Field("serviceAccount", _NO_EFFECT, "the old name of `serviceAccountName`"),
     Field("serviceAccountName", _IGNORED, "a module acts as its base; variables may name it", (None, "", "default")),
     Field("setHostnameAsFQDN", _IGNORED, "as `hostname`"),
@@ -115,7 +148,11 @@ def _probe(name: str) -> Iterator[Field]:
 CONTAINER = (
     Field("args", _HONOURED, "given to the module, with `$(VAR)` expanded"),
     Field("command", _IGNORED, "a module is started by its main class"),
-    Field("env.name", _HONOURED, "`BIZ_VERSION` is the version, the others are given to the module"),
+    Field(
+        "env.name",
+        _HONOURED,
+        "`BIZ_VERSION` is the [version](#the-version-of-a-module), the others are given to the module",
+    ),
     Field("env.value", _HONOURED, "with `$(VAR)` expanded"),
     Field("env.valueFrom.configMapKeyRef", _REFUSED, f"a ConfigMap is {_NOT_READ}"),
     Field("env.valueFrom.fieldRef", _HONOURED, "see [Variables](#variables)"),
@@ -123,7 +160,7 @@ CONTAINER = (
     Field("env.valueFrom.resourceFieldRef", _HONOURED, "see [Variables](#variables)"),
     Field("env.valueFrom.secretKeyRef", _REFUSED, f"a Secret is {_NOT_READ}"),
     Field("envFrom", _REFUSED, f"ConfigMaps and Secrets are {_NOT_READ}"),
-    Field("image", _HONOURED, "the URL of the jar"),
+    Field("image", _HONOURED, "the URL of the jar; it may say the [version](#the-version-of-a-module)"),
     Field("imagePullPolicy", _NO_EFFECT, "the base fetches the jar for each installation"),
     Field("lifecycle.postStart", _IGNORED, "what is to be done belongs into the module"),
     Field("lifecycle.preStop", _IGNORED, "what is to be done belongs into the module"),
@@ -142,7 +179,14 @@ CONTAINER = (
     Field("resources.requests", _KUBERNETES, "the scheduler counts them; see [Resources](#resources)"),
     Field("restartPolicy", _IGNORED, "as that of the Pod", (None, "Always")),
     Field("restartPolicyRules", _IGNORED, "a module has no exit code"),
-    Field("securityContext", _IGNORED, "that of the base's Pod holds"),
+    *_restrictions(
+        Field("allowPrivilegeEscalation", _IGNORED, _AS_ITS_BASE),
+        Field("capabilities.add", _IGNORED, _AS_ITS_BASE),
+        Field("capabilities.drop", _NO_EFFECT, _AS_ITS_BASE),
+        Field("privileged", _IGNORED, _AS_ITS_BASE),
+        Field("procMount", _IGNORED, _AS_ITS_BASE, (None, "Default")),
+        Field("readOnlyRootFilesystem", _NO_EFFECT, _AS_ITS_BASE),
+    ),
     *_probe("startupProbe"),
     Field("stdin", _IGNORED, "a module has no input"),
     Field("stdinOnce", _IGNORED, "a module has no input"),

@@ -87,5 +87,5 @@ def recorded(text: str) -> dict[ModuleKey, Release]:
         if key is not None and isinstance(value, str):
             digest, _, asked_by = value.partition("/")
             pod, _, created = asked_by.partition("/")
-            found[key] = Release(digest, pod, created)
+            found[key] = Release(digest, pod, created) if pod else Release(digest)
     return found

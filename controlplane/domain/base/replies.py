@@ -112,7 +112,7 @@ def _present(key: ModuleKey, reply: Reply) -> Meaning:
 
 def _mismatch(key: ModuleKey, found: tuple[ModuleKey, ...], *, installed: bool) -> Meaning:
     names = ", ".join(str(other) for other in found)
-    message = f"the jar's manifest says {names}, the Pod says {key}: correct name, BIZ_VERSION or the jar"
+    message = f"the jar's manifest says {names}, the Pod says {key}: correct name, version or the jar"
     return Meaning(Effect.PERMANENT, reason="IdentityMismatch", message=message, others=found if installed else ())
 
 

@@ -1,12 +1,14 @@
 """What is known of one base: a value that only the base's actor replaces, once for each look; everything else reads."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Self
 
 from controlplane.domain.base.leaving import STAYS, Leaving
 from controlplane.domain.base.modules import NO_MODULES, Modules
 from controlplane.domain.base.outcomes import History
+from controlplane.domain.base.usage import NOTHING_COUNTED, Counted, Usage
 from controlplane.domain.base.vnode import Profile
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, VNodeName
@@ -40,6 +42,7 @@ class Signs:
     leaving: Leaving = STAYS
     metaspace_used: int | None = None
     """Bytes in use at the last answer."""
+    counted: Counted = NOTHING_COUNTED
     trusted_from: int = 0
     """Epoch of the first list that counts after the base was unreachable."""
     imposters: tuple[str, ...] = ()
@@ -48,6 +51,11 @@ class Signs:
     """Others wait for its place, as long as it is not admitted."""
     refused: int = 0
     """Heartbeats refused because they came from such an address."""
+
+    def alive(self, tunnel: TunnelKind | None, at: float, wall: float) -> Self:
+        """Note that the base showed life, over a tunnel where that is known."""
+        over = self.seen_over if tunnel is None else {**self.seen_over, tunnel: at}
+        return replace(self, last_seen=max(self.last_seen, at), last_seen_wall=wall, seen_over=over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,15 @@ class Base:
     def unreachable(self) -> str:
         """Why it cannot be counted on, empty if it can."""
         return self.why if self.phase in (Phase.UNREACHABLE, Phase.DEAD) else ""
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it uses, None as long as it has not said so."""
+        signs, counted = self.signs, self.signs.counted
+        if signs.metaspace_used is None:
+            return None
+        own = self.profile.base_used
+        return Usage(counted.at, signs.metaspace_used, own, counted.heap, counted.cpu, counted.share)
 
     @property
     def shown(self) -> tuple[object, ...]:

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from controlplane.domain import quantities
 from controlplane.domain.base import leaving, modules
 from controlplane.domain.base.leaving import Leaving
 from controlplane.domain.base.liveness import UNREACHABLE_AFTER, Outage, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
+from controlplane.domain.base.unchanged import Unchanged, heard, used
 from controlplane.domain.facts import (
     BaselineQuery,
     BaseState,
@@ -57,6 +59,7 @@ class News:
     """Others wait for the place at which it is examined."""
     touched_at: float | None = None
     """When something in the cluster first changed that concerns the base."""
+    unchanged: Unchanged = field(default_factory=Unchanged)
 
     def add(self, fact: Fact | OrderResult, source: GatewayInfo, now: float) -> None:
         """Add a report; whether a heartbeat is the base's own is for the actor to judge."""
@@ -102,6 +105,7 @@ class News:
 
 def take(base: Base, news: News, *, now: float, wall: float) -> Base:
     """Take what the base reports of itself, and signs of life."""
+    base = heard(base, news.unchanged)
     if news.dismissed:
         base = replace(base, signs=replace(base.signs, dismissed=True))
     if news.poll_failed is not None:
@@ -117,14 +121,13 @@ def take(base: Base, news: News, *, now: float, wall: float) -> Base:
         base = _with(base, leaving.answered(base.signs.leaving))
     if news.answered_at is not None:
         base = replace(base, signs=replace(base.signs, last_answered=news.answered_at, failing=""))
-    return _take_health(base, news.health, now) if news.health is not None else base
+    return _take_health(base, news.health, now, wall) if news.health is not None else base
 
 
 def alive(base: Base, news: News, *, at: float, wall: float, answered: bool = False) -> Base:
     """Note that the base showed life; answered: it answered an order."""
-    signs, source = base.signs, news.source
-    over = signs.seen_over if source is None else {**signs.seen_over, source.tunnel: at}
-    signs = replace(signs, last_seen=max(signs.last_seen, at), last_seen_wall=wall, seen_over=over)
+    source = news.source
+    signs = base.signs.alive(source.tunnel if source is not None else None, at, wall)
     if answered:
         signs = replace(signs, last_answered=at, failing="")
     return replace(base, signs=signs, gateway=base.gateway or (source.gateway_id if source is not None else ""))
@@ -300,12 +303,16 @@ def _with(base: Base, goodbye: Leaving) -> Base:
     return replace(base, signs=replace(base.signs, leaving=goodbye))
 
 
-def _take_health(base: Base, health: Health, now: float) -> Base:
+def _take_health(base: Base, health: Health, now: float, wall: float) -> Base:
     signs, profile = replace(base.signs, healthy=True), base.profile
     signs = replace(signs, leaving=leaving.healthy(signs.leaving, health.state, now))
-    known = replace(profile, java_version=health.java_version or profile.java_version)
+    # A base may leave out of one answer what it has in another; that of a takeover is only what the Node shows.
+    cpu = profile.cpu if base.signs.healthy else ""
+    if health.cpus:
+        cpu = quantities.shortest(health.cpus, binary=False)
+    known = replace(profile, java_version=health.java_version or profile.java_version, cpu=cpu)
+    signs = used(signs, health, len(base.modules.present), wall)
     if health.metaspace is not None:
-        signs = replace(signs, metaspace_used=health.metaspace.used)
         known = replace(known, metaspace=health.metaspace.max)
     return replace(base, signs=signs, profile=profile if known == profile else known)
 

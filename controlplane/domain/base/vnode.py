@@ -4,9 +4,11 @@ Name, labels, taints, addresses and pod count are those of the Go Module Control
 capacity is the JVM's limit, allocatable the limit less what the base itself used before modules came.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Self
 
 from controlplane.domain import contract, quantities
@@ -15,13 +17,40 @@ from controlplane.domain.facts import Address, Heartbeat, TunnelKind
 from controlplane.domain.identity import BaseId, node_name
 from controlplane.domain.objects import Condition, Node, NodeStatus, Taint
 
-PODS = "65535"
+MOST_PODS = 65535
+"""Pods of a VNode unless somebody says less, as in the original."""
 NO_ADDRESS = Address("", 0)
 """Of a base over MQTT, which nobody connects to, that does not know its own."""
-_NOTHING: Mapping[str, str] = {}
 _WHOLE = re.compile(r"0|[0-9]{1,19}[KMGTPE]i")
-_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_LIMIT = re.compile(r"[0-9]{1,5}")
 _MEMORY_GRAIN = 1024 * 1024
+_LABEL_LENGTH, _DIGITS = 63, 10
+
+
+class HostnameLabel(Enum):
+    """Whose name the label kubernetes.io/hostname has: that of the Node, or that of the host as in the original."""
+
+    NODE = "node"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePolicy:
+    """What the VNodes of all bases have in common.
+
+    resources is what each offers of what its base does not limit, as quantities. cpu, if any, is offered whatever the
+    base reports; pods is the most that a base may have. provider_id: Nodes have one of their own.
+    """
+
+    resources: Mapping[str, str] = field(default_factory=dict)
+    cpu: str = ""
+    pods: int = MOST_PODS
+    hostname: HostnameLabel = HostnameLabel.NODE
+    provider_id: bool = False
+
+
+NODE_POLICY = NodePolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +58,8 @@ class Profile:
     """What a base reports of itself.
 
     metaspace is the JVM's limit in bytes, 0 or less without one, and base_used what the base itself uses of it before
-    modules; both are None when never seen.
+    modules; both are None when never seen. cpu is the CPUs of its machine as a quantity, empty when it does not report
+    them.
     """
 
     base: BaseId
@@ -43,11 +73,19 @@ class Profile:
     metaspace: int | None = None
     base_used: int | None = None
     java_version: str = ""
+    cpu: str = ""
 
     @property
     def reported(self) -> tuple[object, ...]:
         """What heartbeats report."""
         return self.name, self.version, self.cluster_name, self.host_name, self.address
+
+    def is_reported_by(self, heartbeat: Heartbeat) -> bool:
+        """Return whether a heartbeat reports what is known."""
+        address = heartbeat.address
+        same = address == self.address or not (address.port or not self.address.ip)
+        named = heartbeat.name, heartbeat.version, heartbeat.cluster_name, heartbeat.host_name
+        return same and named == (self.name, self.version, self.cluster_name, self.host_name)
 
     def with_heartbeat(self, heartbeat: Heartbeat) -> Self:
         """Return the profile with what a heartbeat reports; one over MQTT may lack the address."""
@@ -70,23 +108,29 @@ def node_spec(
     now: str,
     controller_version: str,
     kubelet: Address | None = None,
-    offered: Mapping[str, str] = _NOTHING,
+    policy: NodePolicy = NODE_POLICY,
+    limit: int = MOST_PODS,
 ) -> Node:
     """Return the Node that stands for a base; now is used for conditions that are new.
 
     unreachable says why the base cannot be counted on, fault why its tunnel is down, each empty where that is not so.
-    kubelet is where the API server asks for logs, if anywhere; offered is what the Node has of resources that a base
-    does not limit.
+    kubelet is where the API server finds the kubelet API, if anywhere; limit is the most modules that the base itself
+    allows.
     """
-    capacity, allocatable = room(profile.metaspace, profile.base_used, offered)
+    capacity, allocatable = room(profile, policy, limit)
+    name = node_name(profile.base, profile.env)
+    # One address serves all VNodes: only the path can say which one is meant.
+    metrics = {contract.ANNOTATION_METRICS_PATH: f"/nodes/{name}/metrics/resource"} if kubelet is not None else {}
     return Node(
-        name=node_name(profile.base, profile.env),
-        labels=labels(profile),
+        name=name,
+        labels=labels(profile, policy.hostname),
         annotations={
             contract.ANNOTATION_BASE_ADDRESS: str(profile.address),
             contract.ANNOTATION_TUNNEL: profile.tunnel.value,
+            **metrics,
         },
         taints=taints(profile.env),
+        provider_id=f"koupleless://{name}" if policy.provider_id else "",
         status=NodeStatus(
             conditions=_conditions(profile, unreachable, fault, now),
             addresses=_addresses(profile, kubelet),
@@ -94,6 +138,7 @@ def node_spec(
             allocatable=allocatable,
             operating_system="linux",
             architecture="java",
+            machine_id=profile.base,
             kubelet_version=f"module-controller-{controller_version}",
             runtime_version=f"java://{profile.java_version}" if profile.java_version else "",
             kubelet_port=kubelet.port if kubelet is not None else 0,
@@ -109,23 +154,44 @@ def taints(env: str) -> tuple[Taint, ...]:
     )
 
 
-def labels(profile: Profile) -> Mapping[str, str]:
+def labels(profile: Profile, hostname: HostnameLabel) -> Mapping[str, str]:
     """Return the labels; values that no label can hold are left out."""
-    wanted = {
+    return {key: value for key, value in _labels(profile, hostname).items() if value and LABEL_VALUE.fullmatch(value)}
+
+
+def _labels(profile: Profile, hostname: HostnameLabel) -> Mapping[str, str]:
+    name, host = hostname_label(node_name(profile.base, profile.env)), profile.host_name or profile.base
+    return {
         contract.COMPONENT: contract.COMPONENT_VNODE,
         contract.ENV: profile.env,
         contract.BASE_NAME: profile.name,
         contract.BASE_VERSION: profile.version,
         contract.BASE_CLUSTER_NAME: profile.cluster_name,
         contract.BASE_HOST_NAME: profile.host_name,
+        contract.BASE_STACK: contract.STACK_JAVA,
+        contract.VNODE_NAME: profile.name,
+        contract.VNODE_VERSION: profile.version,
+        contract.VNODE_CLUSTER_NAME: profile.cluster_name,
         contract.BASE_TUNNEL_PORT: str(profile.address.port) if profile.address.port else "",
-        "kubernetes.io/hostname": profile.host_name or profile.base,
+        contract.HOSTNAME: host if hostname is HostnameLabel.HOST else name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/role": "agent",
-        "type": "virtual-kubelet",
+        contract.TYPE: contract.TYPE_VNODE,
         "node.kubernetes.io/exclude-from-external-load-balancers": "true",
+        **contract.CLOUD_LABELS,
     }
-    return {key: value for key, value in wanted.items() if value and _LABEL_VALUE.fullmatch(value)}
+
+
+def hostname_label(name: str) -> str:
+    """Return the name of a Node as a label value: one that is too long ends with a digest of the whole."""
+    if len(name) <= _LABEL_LENGTH:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
+    return f"{name[: _LABEL_LENGTH - _DIGITS - 1]}-{digest}"
+
+
+OWN_LABELS = frozenset(_labels(Profile(BaseId("b"), "", TunnelKind.HTTP), HostnameLabel.NODE))
+"""Keys of the labels that are ours, whether or not a base has a value for each."""
 
 
 def _addresses(profile: Profile, kubelet: Address | None) -> tuple[tuple[str, str], ...]:
@@ -151,28 +217,34 @@ def _conditions(profile: Profile, unreachable: str, fault: str, now: str) -> tup
     )
 
 
-def room(
-    metaspace: int | None, base_used: int | None, offered: Mapping[str, str] = _NOTHING
-) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def room(profile: Profile, policy: NodePolicy, limit: int = MOST_PODS) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return capacity and allocatable.
 
-    Memory is that of metaspace, or what is offered where the JVM has no limit; as long as the base has not reported
-    which, or nothing is offered, there is no figure, rather than 0.
+    CPU is that of the base's machine, or what is offered where the base does not report it. Memory is that of
+    metaspace, or what is offered where the JVM has no limit; as long as the base has not reported which there is no
+    figure. What is not offered either has none, rather than 0.
     """
-    unlimited = {"pods": PODS, **offered}
+    cpu = policy.cpu or profile.cpu
+    unlimited = {**policy.resources, **({"cpu": cpu} if cpu else {}), "pods": str(min(policy.pods, limit))}
+    metaspace = profile.metaspace
     if metaspace is not None and metaspace <= 0:
         return unlimited, unlimited
     rest = {name: size for name, size in unlimited.items() if name != "memory"}
     if metaspace is None:
         return rest, rest
     # Rounded up to whole MiB so that a base's small movements are not worth a write.
-    used = min(-(-max(base_used or 0, 0) // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace)
+    used = min(-(-max(profile.base_used or 0, 0) // _MEMORY_GRAIN) * _MEMORY_GRAIN, metaspace)
     return {**rest, "memory": quantity(metaspace)}, {**rest, "memory": quantity(metaspace - used)}
+
+
+def module_limit(text: str) -> int | None:
+    """Return how many modules a label allows, None for what is no whole number from 1 to 65535."""
+    return int(text) if _LIMIT.fullmatch(text) and 0 < int(text) <= MOST_PODS else None
 
 
 def place(profile: Profile) -> Place:
     """Return what variables of Pods on a base may refer to; what is only offered is no measure of it."""
-    _, allocatable = room(profile.metaspace, profile.base_used)
+    _, allocatable = room(profile, NODE_POLICY)
     return Place(profile.address.ip, allocatable.get("memory", ""))
 
 
@@ -187,12 +259,19 @@ def parse_quantity(text: str) -> int | None:
 
 
 def metadata_differs(node: Node, spec: Node) -> bool:
-    """Return whether labels, annotations or taints that we own are not as they should be."""
+    """Return whether labels, annotations, taints or the provider ID, as far as they are ours, are to be written."""
     return (
         any(node.labels.get(key) != value for key, value in spec.labels.items())
         or any(node.annotations.get(key) != value for key, value in spec.annotations.items())
         or any(taint not in node.taints for taint in spec.taints)
+        or (bool(spec.provider_id) and not node.provider_id)
+        or bool(outdated(node, spec))
     )
+
+
+def outdated(node: Node, spec: Node) -> frozenset[str]:
+    """Return the annotations of ours that a Node has and should not have."""
+    return frozenset({contract.ANNOTATION_METRICS_PATH} & node.annotations.keys() - spec.annotations.keys())
 
 
 def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | None:
@@ -260,6 +339,7 @@ def profile_of(node: Node, base: BaseId, env: str, *, kubelet_ip: str = "") -> P
         address=address,
         tunnel=next((kind for kind in TunnelKind if kind.value == named), likely),
         java_version=status.runtime_version.removeprefix("java://"),
+        cpu=status.capacity.get("cpu", ""),
         metaspace=capacity,
         base_used=base_used if base_used > 0 else None,
     )

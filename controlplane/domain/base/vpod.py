@@ -5,6 +5,7 @@ nothing is written twice and a status that somebody else changed is put right.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -26,6 +27,9 @@ SHOW_PROGRESS_AFTER = 2.0
 
 MESSAGE_LIMIT = 2048
 
+WAITING_FOR_BATCH = "WaitingForBatch"
+"""Reason of a module whose Deployment is released in batches, while its batch has not begun."""
+
 
 Readings: TypeAlias = Mapping[tuple[str, str], Reading]
 """What probes show of modules, by UID of the Pod and name of the container."""
@@ -38,7 +42,8 @@ Superseded: TypeAlias = frozenset[tuple[str, ModuleKey]]
 class Situation:
     """What the statuses of the Pods of a base follow from; now is monotonic, wall is written.
 
-    releases are what the Pods want installed, by UID of the Pod and name of the container.
+    releases are what the Pods want installed, by UID of the Pod and name of the container. held are the UIDs of Pods
+    that wait for their batch.
     """
 
     base: Base
@@ -47,6 +52,7 @@ class Situation:
     readings: Readings
     now: float
     wall: float
+    held: frozenset[str] = frozenset()
 
 
 def pod_status(pod: Pod, situation: Situation) -> PodStatus | None:
@@ -81,6 +87,56 @@ def pod_status(pod: Pod, situation: Situation) -> PodStatus | None:
         conditions=_conditions(pod, _not_ready(containers, base.unreachable, probed), rfc3339(wall)),
     )
     return None if _same(wanted, pod.status) else wanted
+
+
+class Statuses:
+    """The statuses of the Pods of one base: what made a Pod's status right is not judged again until it changes."""
+
+    def __init__(self) -> None:
+        self._right: dict[str, tuple[object, ...]] = {}
+        """What the status of a Pod followed from when it was right, by UID."""
+
+    def of(self, pod: Pod, situation: Situation) -> PodStatus | None:
+        """Return the status to write, or None when the Pod has it."""
+        causes = _causes(pod, situation)
+        if causes is not None and self._right.get(pod.uid) == causes:
+            return None
+        status = pod_status(pod, situation)
+        if status is None and causes is not None:
+            self._right[pod.uid] = causes
+        else:
+            self._right.pop(pod.uid, None)
+        return status
+
+    def keep(self, uids: AbstractSet[str]) -> None:
+        """Forget all other Pods."""
+        for uid in self._right.keys() - uids:
+            del self._right[uid]
+
+
+def _causes(pod: Pod, situation: Situation) -> tuple[object, ...] | None:
+    """Return what the status of a Pod follows from, but for the time; None where it follows from that, too."""
+    base, modules = situation.base, situation.base.modules
+    if pod.active_deadline is not None or any(c.name in modules.in_flight for c in pod.containers):
+        return None
+    beside: tuple[ModuleKey, ...] = ()
+    if modules.troubles:
+        names = {container.name for container in pod.containers}
+        beside = tuple(key for key in modules.present if key.name in names)
+    of_containers = tuple(
+        (
+            modules.present.get(key),
+            modules.troubles.get(key),
+            modules.owned.get(key),
+            situation.releases.get((pod.uid, container.name)),
+            (pod.uid, key) in situation.superseded,
+            situation.readings.get((pod.uid, container.name)),
+        )
+        for container in pod.containers
+        for key in (container.key,)
+    )
+    of_base = modules.listed, base.unreachable, base.profile.address.ip, pod.uid in situation.held
+    return pod.resource_version, pod.status, of_base, beside, of_containers
 
 
 def _same(one: PodStatus, other: PodStatus) -> bool:
@@ -166,6 +222,8 @@ def _container(pod: Pod, container: Container, before: ContainerStatus, situatio
     if problem := unusable(pod, container):
         reason = "UnsupportedField" if container.unsupported else "InvalidModule"
         return replace(status, reason=reason, message=problem[:MESSAGE_LIMIT])
+    if pod.uid in situation.held:
+        return replace(status, reason=WAITING_FOR_BATCH, message="its Deployment is released in batches")
     if (pod.uid, key) in situation.superseded:
         return replace(status, reason="Superseded", message="a newer Pod has its module on this base")
     module = modules.present.get(key)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from controlplane.domain.base import deadline
 from controlplane.domain.base.environment import Place, facts_of, resolve
 from controlplane.domain.base.releases import UNKNOWN, Release, release
-from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
+from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY, ANNOTATION_VERSION
 from controlplane.domain.facts import InstallStrategy, ModuleSpec
 from controlplane.domain.objects import Container, Pod
 
@@ -70,9 +70,9 @@ def invalid(container: Container) -> str:
     if container.unsupported:
         return container.unsupported
     if not container.version:
-        return "environment variable BIZ_VERSION is missing or empty: it must hold the module's version"
+        return _NO_VERSION
     if ":" in container.version:
-        return f"BIZ_VERSION {container.version!r} must not contain a colon"
+        return f"version {container.version!r} must not contain a colon"
     if not container.image:
         return "image is missing: it must hold the URL of the module's jar"
     return ""
@@ -83,13 +83,17 @@ def module_spec(pod: Pod, container: Container, place: Place) -> ModuleSpec:
     args, envs = resolve(container, facts_of(pod, place))
     return ModuleSpec(
         key=container.key,
-        url=container.image,
+        url=container.url,
         args=args,
         envs=envs,
         strategy=_strategy(pod) or InstallStrategy.DEFAULT,
     )
 
 
+_NO_VERSION = (
+    "the module's version is missing: name the jar NAME-VERSION.jar, end the image with #bizVersion=VERSION, "
+    f"or set the annotation {ANNOTATION_VERSION} or the variable BIZ_VERSION"
+)
 _STRATEGIES = {strategy.value: strategy for strategy in InstallStrategy}
 
 

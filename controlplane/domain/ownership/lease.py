@@ -7,19 +7,37 @@ so that orders of an earlier term can be recognised and refused:
     for all terms t1 before t2 of one base:  fence(t1) < fence(t2)
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controlplane.domain.contract import ANNOTATION_REPLICA_INSTANCE
 from controlplane.domain.objects import Lease
 
 Mark = tuple[str, str, int, str]
 
-DURATION = 40.0
+DURATION = 40
 """Seconds that a lease lasts, as in the original."""
-RENEW_INTERVAL = 10.0
-"""Seconds between renewals, before jitter."""
-SELF_FENCE_AFTER = DURATION * 2 / 3
-"""Seconds without a renewal after which the holder stops acting."""
+SELDOM_FROM = 60
+"""Seconds that a lease lasts, from which on it is renewed less often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long a lease lasts and when it is renewed, in seconds. What counts for others stands in the lease itself."""
+
+    duration: int = DURATION
+
+    @property
+    def renew_every(self) -> float:
+        """Between renewals, before jitter: Kubernetes' node controller waits 40 s for one."""
+        return 10.0 if self.duration < SELDOM_FROM else 20.0
+
+    @property
+    def self_fence_after(self) -> float:
+        """Without a renewal, until the holder stops acting."""
+        return self.duration * 2 / 3
+
+
+TIMES = Times()
 
 
 def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> float:
@@ -66,6 +84,6 @@ def first_fence(wall: float, known: int) -> int:
     return max(int(wall) - 1_704_067_200, known, 0) + 1
 
 
-def may_act(*, now: float, renewed_at: float) -> bool:
+def may_act(times: Times, *, now: float, renewed_at: float) -> bool:
     """Return whether a holder that last renewed at renewed_at may still write and send orders."""
-    return now - renewed_at < SELF_FENCE_AFTER
+    return now - renewed_at < times.self_fence_after

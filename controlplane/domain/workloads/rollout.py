@@ -1,15 +1,23 @@
 """How far a rollout is, and what keeps it: counted as kubectl counts, explained as we know it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from controlplane.domain.base.replies import CONTEXT_PATH_TAKEN
+from controlplane.domain.base.vpod import WAITING_FOR_BATCH
 from controlplane.domain.objects import Condition, Container, ContainerStatus, Pod, Requirement
+from controlplane.domain.revisions import Releasing
 from controlplane.domain.workloads.placement import matches
 
 FINAL = frozenset({"InvalidModule", "UnsupportedField", "IdentityMismatch", "CommandNotSupported"})
 """Reasons with which nothing is tried again until the Pod, the jar or the base changes."""
 
-_ON_ITS_WAY = frozenset({"", "Pending", "Installing", "Starting"})
+FAILURES = FINAL | frozenset(
+    {"InstallFailed", "ArtifactUnavailable", "MetaspaceFull", "SwitchFailed", "Broken", CONTEXT_PATH_TAKEN}
+)
+"""Reasons with which a module did not come up: a new version with one of these is not released further."""
+
+_ON_ITS_WAY = frozenset({"", "Pending", "Installing", "Starting", WAITING_FOR_BATCH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,8 @@ class Workload:
     selector: tuple[Requirement, ...] | None
     containers: tuple[Container, ...]
     failure: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    releasing: Releasing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ SERVER_METADATA = (
     "resourceVersion",
 )
 """Metadata that only the server changes."""
-SELECTABLE_FIELDS = {path: path.split(".") for path in ("metadata.name", "metadata.namespace", "spec.nodeName")}
+SELECTABLE_FIELDS = {
+    path: path.split(".") for path in ("metadata.name", "metadata.namespace", "spec.nodeName", "status.phase")
+}
 """Paths that a field selector may name, and their parts."""
 
 

@@ -143,21 +143,11 @@ _CONTAINER = object_of(
     others=podfields.top_level(podfields.CONTAINER),
     required="name image",
 )
-_POD_TERM = object_of(
-    {
-        "topologyKey": TEXT,
-        "labelSelector": scheduling.LABEL_SELECTOR,
-        "namespaceSelector": scheduling.LABEL_SELECTOR,
-        "namespaces": TEXTS,
-    },
-    others=("matchLabelKeys", "mismatchLabelKeys"),
-    required="topologyKey",
-)
 _AFFINITY = object_of(
     {
         "nodeAffinity": scheduling.NODE_AFFINITY,
-        "podAffinity": scheduling.affinity(list_of(_POD_TERM)),
-        "podAntiAffinity": scheduling.affinity(list_of(_POD_TERM)),
+        "podAffinity": scheduling.POD_AFFINITY,
+        "podAntiAffinity": scheduling.POD_AFFINITY,
     }
 )
 

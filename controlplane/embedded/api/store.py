@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from concurrent.futures import Executor
 from sqlite3 import Connection
 
@@ -95,9 +95,15 @@ class EmbeddedApiServer(Database):
         return await self.read(lambda transaction: writes.read(transaction, object_key(resource, name, namespace)))
 
     async def list(
-        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        from_memory: bool = False,
     ) -> ObjectList:
-        """Return all matching objects; an empty namespace means all namespaces."""
+        """Return all matching objects, always as they are now; an empty namespace means all namespaces."""
         is_asked = selection(resource, namespace, label_selector, field_selector)
 
         def operation(transaction: Transaction) -> ObjectList:
@@ -107,13 +113,20 @@ class EmbeddedApiServer(Database):
         return await self.read(operation, LIST_DEADLINE)
 
     async def watch(
-        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        echoes: Container[str] = (),
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after resource_version, with bookmarks when nothing happens; raises Expired.
 
         Ends when the store is closed.
         """
-        is_asked = selection(resource, namespace, label_selector, "")
+        is_asked = selection(resource, namespace, label_selector, field_selector)
         if not (resource_version.isascii() and resource_version.isdecimal()) or int(resource_version) > self._newest:
             raise Expired(f"invalid resource version: {resource_version[:50]!r}")
         journal, seen = self._journals[resource], int(resource_version)

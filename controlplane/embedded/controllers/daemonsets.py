@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 import structlog
 
-from controlplane.cluster import fields
+from controlplane.cluster import fields, scheduling
 from controlplane.domain.objects import NotUnderstood
 from controlplane.domain.workloads.placement import REPELLING, keeps
 from controlplane.embedded.api.resources import ObjectKey
 from controlplane.embedded.api.store import EmbeddedApiServer
 from controlplane.embedded.controllers import replicas
-from controlplane.embedded.controllers.mirror import Mirror, PodView, rules
+from controlplane.embedded.controllers.mirror import Mirror, PodView
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ async def reconcile(store: EmbeddedApiServer, mirror: Mirror, key: ObjectKey) ->
     if (taken := await replicas.current(store, mirror, key)) is None:
         return None
     found, pods = taken
-    wanted = rules(found["spec"]["template"]["spec"], key.namespace).node
+    wanted = scheduling.rules(found["spec"]["template"]["spec"])
     if isinstance(wanted, NotUnderstood):
         cause = f"{wanted.what} is not understood"
         log.warning("DaemonSet left as it is", daemonset=f"{key.namespace}/{key.name}", cause=cause)

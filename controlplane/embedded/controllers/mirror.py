@@ -5,7 +5,7 @@ stale reads. Views are small, frozen, and interned where they repeat. Stored obj
 validation does not look at, so reading never raises: what has the wrong type counts as absent.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
@@ -23,6 +23,7 @@ _WORKLOADS = {resource.kind: resource for resource in WORKLOADS}
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 DEFAULT_POD_CAPACITY = 110
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Rules:
     node: SchedulingRules | NotUnderstood
     near: tuple[PodTerm, ...] = ()
     apart: tuple[PodTerm, ...] = ()
+    ignored: tuple[str, ...] = ()
+    """Fields that kube-scheduler would go by, and that are not looked at here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def pod_view(obj: Json) -> PodView:
         key=key_of(PODS, obj),
         node=fields.text(spec, "nodeName"),
         phase=fields.text(status, "phase") or "Pending",
-        rules=rules(spec, metadata["namespace"]),
+        rules=rules(spec, metadata["namespace"], fields.words(metadata, "labels")),
         owner=object_key(workload, fields.text(owner, "name"), metadata["namespace"]) if workload else None,
         owner_uid=fields.text(owner, "uid"),
         created=metadata["creationTimestamp"],
@@ -130,16 +133,27 @@ def _integer(value: Any, default: int) -> int:
     return int(text) if text.removeprefix("-").isdecimal() and len(text) < 10 else default
 
 
-def rules(spec: Json, namespace: str) -> Rules:
-    """Read what a Pod spec demands of its place."""
+def rules(spec: Json, namespace: str, labels: Mapping[str, str]) -> Rules:
+    """Read what a Pod with these labels demands of its place."""
     affinity = fields.mapping(spec, "affinity")
     return _interned(
         Rules(
             node=scheduling.rules(spec),
-            near=_pod_terms(fields.mapping(affinity, "podAffinity"), namespace),
-            apart=_pod_terms(fields.mapping(affinity, "podAntiAffinity"), namespace),
+            near=_pod_terms(fields.mapping(affinity, "podAffinity"), namespace, labels),
+            apart=_pod_terms(fields.mapping(affinity, "podAntiAffinity"), namespace, labels),
+            ignored=tuple(_ignored(spec)),
         )
     )
+
+
+def _ignored(spec: Json) -> Iterator[str]:
+    if fields.objects(spec, "topologySpreadConstraints"):
+        yield "topologySpreadConstraints"
+    for kind in ("nodeAffinity", "podAffinity", "podAntiAffinity"):
+        if fields.objects(fields.mapping(spec, "affinity", kind), _PREFERRED):
+            yield f"affinity.{kind}.{_PREFERRED}"
+    if any(fields.mapping(each, "resources", "requests") for each in fields.objects(spec, "containers")):
+        yield "resources.requests"
 
 
 @lru_cache(maxsize=4096)
@@ -147,11 +161,11 @@ def _interned(rules: Rules) -> Rules:
     return rules
 
 
-def _pod_terms(affinity: Json, namespace: str) -> tuple[PodTerm, ...]:
+def _pod_terms(affinity: Json, namespace: str, labels: Mapping[str, str]) -> tuple[PodTerm, ...]:
     return tuple(
         PodTerm(
             tuple(sorted(fields.texts(term, "namespaces"))) or (namespace,),
-            scheduling.label_selector({"selector": term.get("labelSelector")}),
+            scheduling.pod_selector(term, labels),
             fields.text(term, "topologyKey"),
         )
         for term in fields.objects(affinity, "requiredDuringSchedulingIgnoredDuringExecution")

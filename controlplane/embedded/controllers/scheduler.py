@@ -65,6 +65,8 @@ def _write(transaction: Transaction, found: list[tuple[PodView, str, str]]) -> N
             if node:
                 writes.bind(transaction, pod.key, pod.uid, node)
                 message = f"Successfully assigned {pod.key.namespace}/{pod.key.name} to {node}"
+                if pod.rules.ignored:
+                    message += f"; the embedded scheduler does not go by {', '.join(pod.rules.ignored)}"
                 _record(transaction, pod, "Normal", "Scheduled", message)
             else:
                 condition = writes.pod_scheduled("False", "Unschedulable", why_not)

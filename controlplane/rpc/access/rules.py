@@ -101,6 +101,12 @@ def _rollout(request: pb.GetRolloutRequest, namespace: str) -> Sequence[Access]:
     return (_NODES, _PODS)
 
 
+def _steer(request: pb.ConfirmRolloutRequest | pb.AbortRolloutRequest, _namespace: str) -> Sequence[Access]:
+    # Whatever kind the caller names, a Deployment is changed.
+    ref = request.workload
+    return (Access("patch", "deployments", "apps", namespace=ref.namespace or "default", name=ref.name),)
+
+
 _TOOLS: Mapping[str, Rule] = {
     "ListVNodes": Rule(_always(_NODES)),
     "GetVNode": Rule(_always(_NODES, _PODS, _EVENTS)),
@@ -113,6 +119,8 @@ _TOOLS: Mapping[str, Rule] = {
     "WatchModules": Rule(_always(_NODES, _PODS, Access("watch", "pods"))),
     "WatchEvents": Rule(_always(_EVENTS, Access("watch", "events"))),
     "GetRollout": Rule(_rollout),
+    "ConfirmRollout": Rule(_steer),
+    "AbortRollout": Rule(_steer),
     "GetBaseline": Rule(_always(Access("list", "deployments", "apps"))),
     "GetObject": Rule(lambda request, _: _on_object("get", request.object)),
     "InstallModule": Rule(_install),

@@ -1,16 +1,18 @@
 """What the calls of ModuleControllerService have in common. Groups of calls build on it, each in a module."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.modulecontroller.v1 import module_controller_pb2_grpc
 
 from controlplane.access.authenticator import Authenticator
 from controlplane.app.tooling.refusals import RequestError
 from controlplane.app.tooling.vnodes import VNodes
+from controlplane.app.turns import Turns
 from controlplane.domain.identity import VNodeName
 from controlplane.domain.workloads.placement import parse_selector
 from controlplane.rpc.refusals import Context, refusing
@@ -24,6 +26,15 @@ PAGE = 500
 MOST_IN_PAGE = 1000
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
+
+
+class Items(Protocol[M_contra]):
+    """The items of an answer."""
+
+    def append(self, value: M_contra, /) -> None:
+        """Add a copy of a message."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,8 +62,12 @@ class Calls(module_controller_pb2_grpc.ModuleControllerServiceServicer):
         remaining = context.time_remaining()
         await self.links.sync(SYNC_WITHIN if remaining is None else min(SYNC_WITHIN, max(remaining, 0.0) / 2))
 
-    def found(self, vnode: str) -> str:
-        """Return the Node name of the VNode that a request names, empty when it names none; raises Missing."""
+    async def found(self, vnode: str) -> str:
+        """Have the entries be as all is now; return the Node name of the VNode that a request names.
+
+        It is empty when it names none. Raises Missing.
+        """
+        await self.index.entries()
         return self.index.find(vnode).vnode.name if vnode else ""
 
     async def shown(
@@ -78,7 +93,7 @@ class Calls(module_controller_pb2_grpc.ModuleControllerServiceServicer):
                 raise RequestError("a target is needed: base, selector or all", "target")
 
 
-def page(items: Iterable[T], key: Callable[[T], str], size: int, token: str) -> tuple[list[T], str]:
+async def page(items: AsyncGenerator[T, None], key: Callable[[T], str], size: int, token: str) -> tuple[list[T], str]:
     """Return the page after token, and the next token; items come by key, ascending. Raises RequestError.
 
     The token is the last key sent, so that items that come or go between pages disturb nothing.
@@ -86,10 +101,19 @@ def page(items: Iterable[T], key: Callable[[T], str], size: int, token: str) -> 
     if size > MOST_IN_PAGE:
         raise RequestError(f"page_size is at most {MOST_IN_PAGE}", "page_size")
     found: list[T] = []
-    for item in items:
-        if key(item) <= token:
-            continue
-        if len(found) == (size or PAGE):
-            return found, key(found[-1])
-        found.append(item)
+    async with aclosing(items):
+        async for item in items:
+            if key(item) <= token:
+                continue
+            if len(found) == (size or PAGE):
+                return found, key(found[-1])
+            found.append(item)
     return found, ""
+
+
+async def fill(answer: Items[M], items: Iterable[M]) -> None:
+    """Copy items into an answer, in turns."""
+    turns = Turns()
+    for item in items:
+        answer.append(item)
+        await turns.handled()

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from itertools import starmap
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
+from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.app.events import Happening
 from controlplane.app.gateways import GatewayDirectory
@@ -18,9 +21,11 @@ from controlplane.domain.base.modules import NO_MODULES, Modules
 from controlplane.domain.base.outcomes import Operation
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.base.state import Base, Phase
+from controlplane.domain.base.usage import Usage
 from controlplane.domain.facts import ModuleState
 from controlplane.domain.identity import BaseId, ModuleKey
 from controlplane.domain.objects import Condition, ContainerStatus, Lease, Node, Pod
+from controlplane.domain.workloads.release import Progress
 from controlplane.domain.workloads.rollout import Rollout, why
 from service.masking import masked
 
@@ -34,6 +39,30 @@ def last_seen(base: Base) -> Timestamp | None:
     return _timestamp(base.signs.last_seen_wall) if base.signs.last_seen_wall else None
 
 
+def usage(used: Usage) -> rpb.BaseUsage:
+    """Write what a base uses."""
+    return rpb.BaseUsage(
+        at=_timestamp(used.at),
+        metaspace_bytes=used.metaspace,
+        own_bytes=used.own,
+        heap_bytes=used.heap,
+        cpu_seconds=used.cpu,
+        share_seconds=used.share,
+    )
+
+
+def used(message: rpb.BaseUsage) -> Usage:
+    """Read what a base uses."""
+    return Usage(
+        message.at.seconds + message.at.nanos / 1e9,
+        message.metaspace_bytes,
+        message.own_bytes if message.HasField("own_bytes") else None,
+        message.heap_bytes if message.HasField("heap_bytes") else None,
+        message.cpu_seconds if message.HasField("cpu_seconds") else None,
+        message.share_seconds if message.HasField("share_seconds") else None,
+    )
+
+
 def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lease: Lease | None) -> pb.VNode:
     """Write a VNode, without last_seen; base is None unless it is ours."""
     node, lease = node or Node(name, "", ""), lease or Lease("", name, "")
@@ -45,6 +74,7 @@ def vnode(name: str, identity: BaseId, node: Node | None, base: Base | None, lea
         labels=dict(labels),
         owner=lease.holder,
         created=written(node.creation_timestamp),
+        unschedulable=node.unschedulable,
     )
     if base is None:
         message.cluster_name = labels.get(contract.BASE_CLUSTER_NAME, "")
@@ -79,7 +109,7 @@ def modules(vnode: str, base: Base | None, pods: Iterable[Pod]) -> list[pb.Modul
             status = statuses.get(container.name) or ContainerStatus(container.name, "waiting", reason="Pending")
             message = _module(vnode, key, known)
             message.management, message.ready = pb.MANAGEMENT_MANAGED, status.ready
-            message.namespace, message.pod, message.url = pod.namespace, pod.name, masked(container.image)
+            message.namespace, message.pod, message.url = pod.namespace, pod.name, masked(container.url)
             message.reason, message.message = why(pod, status)
             message.restarts = status.restart_count
             found.append(message)
@@ -157,8 +187,8 @@ def written(text: str) -> Timestamp | None:
     """Return a time as the cluster writes it; None where it is not one."""
     message = Timestamp()
     try:
-        message.FromJsonString(text)
-    except ValueError:
+        message.FromDatetime(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
         return None
     return message
 
@@ -194,8 +224,8 @@ def past(vnode: str, operation: Operation) -> pb.PastOperation:
     return message
 
 
-def rollout(found: Rollout, unreachable: Sequence[str] = ()) -> pb.GetRolloutResponse:
-    """Write how far a rollout is; unreachable are replicas that could not be asked."""
+def rollout(found: Rollout, unreachable: Sequence[str] = (), batches: Progress | None = None) -> pb.GetRolloutResponse:
+    """Write how far a rollout is, and its release in batches; unreachable are replicas that could not be asked."""
     return pb.GetRolloutResponse(
         observed=found.observed,
         desired=found.desired,
@@ -209,6 +239,7 @@ def rollout(found: Rollout, unreachable: Sequence[str] = ()) -> pb.GetRolloutRes
             for t in found.troubles[:MOST_TROUBLES]
         ],
         unreachable_replicas=unreachable,
+        batches=pb.BatchedRelease(**asdict(batches)) if batches is not None else None,
     )
 
 

@@ -7,7 +7,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.app.changes import Changes
-from controlplane.app.events import KEPT, Recorder
+from controlplane.app.events import KEPT, Happening, Recorder
 from controlplane.rpc.refusals import TooSlow
 from controlplane.rpc.tooling import codec
 from service.limits import Recent
@@ -25,11 +25,13 @@ class Events:
     def __init__(self, recorder: Recorder, changed: Changes[str]) -> None:
         self.came = 0
         """How many came here so far."""
-        self._recorder = recorder
         self._changed = changed
+        self._own: deque[pb.Event] = deque(map(codec.event, recorder.recent()), maxlen=KEPT)
         self._theirs: Recent[str, deque[rpb.ReplicaEvent]] = Recent(FOLLOWED)
         self._newest: deque[pb.Event] = deque(maxlen=WAITING)
-        recorder.subscribe(lambda happening: self._add(codec.event(happening)))
+        self._kept: list[pb.Event] | None = None
+        """All that are kept, the oldest first; None where one came since."""
+        recorder.subscribe(self._take)
 
     def put(self, replica: str, event: rpb.ReplicaEvent) -> None:
         """Take an event of another replica, unless it is known; it ends those of an earlier process of that name."""
@@ -43,9 +45,10 @@ class Events:
 
     def recent(self, vnode: str = "") -> list[pb.Event]:
         """Return the events that are kept, of one VNode or of all, the oldest first."""
-        own = (codec.event(each) for each in self._recorder.recent() if vnode in ("", each.vnode))
-        theirs = (one.event for kept in self._theirs.values() for one in kept if vnode in ("", one.event.vnode))
-        return sorted((*own, *theirs), key=lambda event: (event.time.seconds, event.time.nanos))
+        if self._kept is None:
+            theirs = (one.event for kept in self._theirs.values() for one in kept)
+            self._kept = sorted((*self._own, *theirs), key=lambda event: (event.time.seconds, event.time.nanos))
+        return [event for event in self._kept if vnode in ("", event.vnode)]
 
     def since(self, came: int) -> list[pb.Event]:
         """Return the events after the first so many that came; raises TooSlow when these are not kept any more."""
@@ -54,7 +57,13 @@ class Events:
             raise TooSlow("events came faster than they were read: watch again")
         return list(islice(self._newest, skipped, None))
 
+    def _take(self, happening: Happening) -> None:
+        event = codec.event(happening)
+        self._own.append(event)
+        self._add(event)
+
     def _add(self, event: pb.Event) -> None:
         self.came += 1
+        self._kept = None
         self._newest.append(event)
         self._changed.nudge()

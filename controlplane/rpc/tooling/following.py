@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Container
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from koupleless.replica.v1 import replica_pb2 as rpb
 from koupleless.replica.v1 import replica_pb2_grpc
 
@@ -13,6 +12,7 @@ from controlplane.app.changes import Subscription
 from controlplane.app.events import Recorder
 from controlplane.app.gateways import GatewayDirectory
 from controlplane.app.roster import Roster
+from controlplane.app.turns import Turns
 from controlplane.rpc.refusals import Context, refusing
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.index import GATHER, Entry, Index
@@ -38,16 +38,21 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
             names = stack.enter_context(self.index.watched())
             reading = asyncio.create_task(asked.read(request_iterator, names), name="follow-requests")
             stack.callback(reading.cancel)
+            await self.index.entries()
+            async for entry in self.index.walk():
+                names.note(entry.vnode.name)
+            turns = Turns()
             while not asked.over:
                 sync = asked.sync
-                self.index.entries()
+                await self.index.entries()
                 for name in names.take():
-                    entry = self.index.owned(name)
-                    if entry is not None and entry is not sent.get(name):
-                        sent[name] = entry
-                        owned = rpb.OwnedVNode(vnode=entry.vnode, modules=entry.modules, operations=entry.operations)
+                    await turns.handled()
+                    now = self.index.owned(name)
+                    if now is not None and now is not sent.get(name):
+                        sent[name] = now
+                        owned = rpb.OwnedVNode(vnode=now.vnode, modules=now.modules, operations=now.operations)
                         yield rpb.FollowResponse(vnode=owned)
-                    elif entry is None and sent.pop(name, None) is not None:
+                    elif now is None and sent.pop(name, None) is not None:
                         yield rpb.FollowResponse(gone=name)
                     self.index.go_on()
                 for happening in self.recorder.recent():
@@ -59,19 +64,24 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
                         )
                 if sync > answered:
                     answered = sync
-                    yield rpb.FollowResponse(synced=self._synced(sync, sent))
+                    yield rpb.FollowResponse(synced=await self._synced(sync, sent))
                 await names.wait()
                 if asked.sync == answered:
                     await asyncio.sleep(GATHER)
                 self.index.go_on()
 
-    def _synced(self, sync: int, sent: Container[str]) -> rpb.Synced:
-        seen: dict[str, Timestamp] = {
-            base.vnode: at
-            for base in self.roster.bases()
-            if base.vnode in sent and (at := codec.last_seen(base)) is not None
-        }
-        return rpb.Synced(number=sync, last_seen=seen, gateways=codec.gateways(self.gateways, self.roster))
+    async def _synced(self, sync: int, sent: Container[str]) -> rpb.Synced:
+        synced, turns = rpb.Synced(number=sync, gateways=codec.gateways(self.gateways, self.roster)), Turns()
+        for base in self.roster.bases():
+            await turns.handled()
+            known = self.roster.heard(base.id) if base.vnode in sent else None
+            if known is None:
+                continue
+            if (at := codec.last_seen(known)) is not None:
+                synced.last_seen[known.vnode].CopyFrom(at)
+            if known.usage is not None:
+                synced.usage[known.vnode].CopyFrom(codec.usage(known.usage))
+        return synced
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.access.authenticator import Authenticator
 from controlplane.app.ports import Cluster
+from controlplane.app.turns import Turns
 from controlplane.domain.access import Access
 from controlplane.domain.identity import ModuleKey
 from controlplane.rpc.access.guard import CALLER
@@ -27,8 +28,9 @@ async def may_read_pods(authenticator: Authenticator, namespace: str) -> bool:
 async def shown(modules: Iterable[pb.Module], cluster: Cluster, authenticator: Authenticator) -> list[pb.Module]:
     """Return modules with their URLs as the Pods have them, where the caller may read these."""
     allowed: dict[str, bool] = {}
-    found = []
+    found, turns = list[pb.Module](), Turns()
     for module in modules:
+        await turns.handled()
         if module.url and module.namespace not in allowed:
             allowed[module.namespace] = await may_read_pods(authenticator, module.namespace)
         found.append(_with_url(module, cluster) if module.url and allowed[module.namespace] else module)
@@ -47,7 +49,7 @@ async def shown_baseline(
 def _with_url(module: pb.Module, cluster: Cluster) -> pb.Module:
     pod = cluster.pods.get(f"{module.namespace}/{module.pod}")
     key = ModuleKey(module.name, module.version)
-    url = next((each.image for each in pod.containers if each.key == key), "") if pod is not None else ""
+    url = next((each.url for each in pod.containers if each.key == key), "") if pod is not None else ""
     if not url:
         return module
     copy = pb.Module()

@@ -1,6 +1,5 @@
 """The lists that tools read, of all replicas; where an owner cannot be asked, what the cluster shows."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -9,8 +8,7 @@ from controlplane.app.gateways import GatewayDirectory
 from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.rpc.refusals import Context
 from controlplane.rpc.tooling import codec
-from controlplane.rpc.tooling.calls import Calls, page
-from controlplane.rpc.tooling.index import Entry
+from controlplane.rpc.tooling.calls import Calls, fill, page
 
 
 @dataclass(eq=False, kw_only=True)
@@ -24,18 +22,18 @@ class Reads(Calls):
         async with self.answering(context):
             selector = parse_selector(request.selector)
             await self.sync(context)
-            entries = (entry for entry in self._entries(request.page_token) if matches(selector, entry.vnode.labels))
-            items, token = page(entries, lambda entry: entry.vnode.name, request.page_size, request.page_token)
-            return pb.ListVNodesResponse(
-                items=map(self.index.lively, items),
-                next_page_token=token,
-                unreachable_replicas=self.links.unreachable(),
-            )
+            await self.index.entries()
+            entries = (one async for one in self.index.walk(request.page_token) if matches(selector, one.vnode.labels))
+            items, token = await page(entries, lambda entry: entry.vnode.name, request.page_size, request.page_token)
+            answer = pb.ListVNodesResponse(next_page_token=token, unreachable_replicas=self.links.unreachable())
+            await fill(answer.items, map(self.index.lively, items))
+            return answer
 
     async def GetVNode(self, request: pb.GetVNodeRequest, context: Context) -> pb.GetVNodeResponse:
         """Get one VNode with its modules and recent events."""
         async with self.answering(context):
             await self.sync(context)
+            await self.index.entries()
             entry = self.index.find(request.name)
             name = entry.vnode.name
             return pb.GetVNodeResponse(
@@ -49,30 +47,31 @@ class Reads(Calls):
         """List modules by VNode, name and version."""
         async with self.answering(context):
             await self.sync(context)
-            vnode = self.found(request.vnode)
-            modules = (one for entry in self._entries(request.page_token, vnode) for one in entry.chosen(request))
-            items, token = page(modules, codec.module_key, request.page_size, request.page_token)
-            return pb.ListModulesResponse(
-                items=await self.shown(items, request),
-                next_page_token=token,
-                unreachable_replicas=self.links.unreachable(vnode),
-            )
+            vnode = await self.found(request.vnode)
+            entries = self.index.walk(_vnode_of(request.page_token), vnode)
+            modules = (one async for entry in entries for one in entry.chosen(request))
+            items, token = await page(modules, codec.module_key, request.page_size, request.page_token)
+            unreachable = self.links.unreachable(vnode)
+            answer = pb.ListModulesResponse(next_page_token=token, unreachable_replicas=unreachable)
+            await fill(answer.items, await self.shown(items, request))
+            return answer
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """List the last operations on modules by VNode and time."""
         async with self.answering(context):
             await self.sync(context)
-            vnode = self.found(request.vnode)
+            vnode = await self.found(request.vnode)
             operations = (
                 one
-                for entry in self._entries(request.page_token, vnode)
+                async for entry in self.index.walk(_vnode_of(request.page_token), vnode)
                 for one in sorted(entry.operations, key=_operation_key)
                 if request.name in ("", one.name)
             )
-            items, token = page(operations, _operation_key, request.page_size, request.page_token)
-            return pb.ListOperationsResponse(
-                items=items, next_page_token=token, unreachable_replicas=self.links.unreachable(vnode)
-            )
+            items, token = await page(operations, _operation_key, request.page_size, request.page_token)
+            unreachable = self.links.unreachable(vnode)
+            answer = pb.ListOperationsResponse(next_page_token=token, unreachable_replicas=unreachable)
+            await fill(answer.items, items)
+            return answer
 
     async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
         """List the connected gateways by id."""
@@ -81,11 +80,9 @@ class Reads(Calls):
             found = (*codec.gateways(self.gateways, self.vnodes.roster), *self.links.gateways())
             return pb.ListGatewaysResponse(items=codec.merged_gateways(found), unreachable_replicas=self.links.silent())
 
-    def _entries(self, token: str = "", vnode: str = "") -> Iterator[Entry]:
-        """Iterate over the entries by name, from the VNode of a page token on."""
-        entries = self.index.entries()
-        names = [vnode] if vnode else self.index.names(token.partition("\n")[0])
-        return (entries[name] for name in names if name in entries)
+
+def _vnode_of(token: str) -> str:
+    return token.partition("\n")[0]
 
 
 def _operation_key(operation: pb.PastOperation) -> str:

@@ -155,7 +155,7 @@ class ReplicaLink:
     def _take(self, synced: rpb.Synced) -> None:
         REPLICA_QUESTIONS.labels("answered").inc()
         self.gateways = tuple(synced.gateways)
-        self._index.seen(self.replica.id, dict(synced.last_seen))
+        self._index.seen(self.replica.id, synced.last_seen, synced.usage)
         self._failures = 0
         if self.trouble:
             log.info("replica can be asked again", replica=self.replica.id)
@@ -218,7 +218,12 @@ class ReplicaLinks:
     def unreachable(self, vnode: str = "") -> tuple[str, ...]:
         """Return who cannot be asked: others that live, and whoever holds the Leases of VNodes, or of one."""
         asked = {link.replica.id for link in self._links.values() if not link.trouble}
-        return tuple(sorted({*self.silent()} | self._vnodes.holders(vnode) - asked - {self._members.me}))
+        if vnode:
+            lease = self._vnodes.lease(vnode)
+            holders = {lease.holder} - {""} if lease is not None else set()
+        else:
+            holders = set(self._vnodes.held.counts)
+        return tuple(sorted({*self.silent()} | holders - asked - {self._members.me}))
 
     def silent(self) -> tuple[str, ...]:
         """Return which others that live cannot be asked."""
@@ -248,7 +253,9 @@ class ReplicaLinks:
         wanted = {Replica(name, address) for name, address in living.items()} if used else set()
         for replica in self._links.keys() - wanted:
             self._links.pop(replica).task.cancel()
-            if replica.id not in living:
+            if not used:
+                self._index.forget(replica.id)
+            elif replica.id not in living:
                 self._index.gone(replica.id)
         for replica in wanted - self._links.keys():
             link = self._links[replica] = ReplicaLink(replica, self._index, self._events, self._changed, self._access)

@@ -3,7 +3,8 @@
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
 from controlplane.app.tooling.refusals import Missing, RequestError
-from controlplane.domain.workloads.rollout import ModuleOnBase, Part, Rollout, of_module, of_workload
+from controlplane.domain.workloads.release import progress
+from controlplane.domain.workloads.rollout import ModuleOnBase, Part, of_module, of_workload
 from controlplane.rpc.refusals import Context
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.calls import Calls
@@ -20,20 +21,21 @@ class Rollouts(Calls):
         async with self.answering(context):
             match request.WhichOneof("subject"):
                 case "workload":
-                    return codec.rollout(await self._of_workload(request.workload))
+                    return await self._of_workload(request.workload)
                 case "module":
                     return await self._of_module(request.module, context)
                 case _:
                     raise RequestError("a subject is needed: workload or module", "subject")
 
-    async def _of_workload(self, ref: pb.ObjectRef) -> Rollout:
+    async def _of_workload(self, ref: pb.ObjectRef) -> pb.GetRolloutResponse:
         if ref.kind not in KINDS:
             raise RequestError(f"only a {' or '.join(KINDS)} has a rollout, not a {ref.kind}", "workload.kind")
         if not ref.name:
             raise RequestError("a name is needed", "workload.name")
         cluster = self.vnodes.cluster
         workload = await cluster.workload(ref.kind, ref.namespace or "default", ref.name)
-        return of_workload(workload, cluster.pods.all())
+        batches = progress(workload.releasing, workload.desired) if workload.releasing is not None else None
+        return codec.rollout(of_workload(workload, cluster.pods.all()), batches=batches)
 
     async def _of_module(self, asked: pb.ModuleRollout, context: Context) -> pb.GetRolloutResponse:
         """Answer for a module on its targets, or where Pods ask for it; for any version when none is given.
@@ -45,9 +47,9 @@ class Rollouts(Calls):
         if not asked.name:
             raise RequestError("a name is needed", "module.name")
         await self.sync(context)
-        entries = self.index.entries()
+        entries = await self.index.entries()
         if not asked.HasField("target"):
-            targets = [one for one in self.index.names() if self._wanted(entries[one], asked)]
+            targets = [one.vnode.name async for one in self.index.walk() if self._wanted(one, asked)]
         if not targets:
             raise Missing(f"no Pod asks for module {asked.name}{':' if asked.version else ''}{asked.version}")
         found = [entries[target] for target in targets if target in entries]

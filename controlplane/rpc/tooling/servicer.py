@@ -22,6 +22,7 @@ from controlplane.rpc.refusals import Context, NotEmbedded
 from controlplane.rpc.tooling import codec, moduleurls
 from controlplane.rpc.tooling.answers import Answers
 from controlplane.rpc.tooling.reads import Reads
+from controlplane.rpc.tooling.releases import Releases
 from controlplane.rpc.tooling.rollouts import Rollouts
 from controlplane.rpc.tooling.shards import Shards
 from controlplane.rpc.tooling.watches import Watches
@@ -34,7 +35,7 @@ TO_ANSWER = 1.0
 
 
 @dataclass(eq=False, kw_only=True)
-class ToolingServicer(Reads, Watches, Rollouts, Shards):
+class ToolingServicer(Reads, Watches, Rollouts, Releases, Shards):
     """Serves the tooling API."""
 
     installs: Installs
@@ -55,7 +56,7 @@ class ToolingServicer(Reads, Watches, Rollouts, Shards):
                 raise RequestError(str(error), "base") from None
             query = BaselineQuery("", request.name, request.version, request.cluster_name)
             given = self.baselines.of(base, query).modules
-            modules = [pb.BaselineModule(name=m.name, version=m.version, url=m.image) for m in given]
+            modules = [pb.BaselineModule(name=m.name, version=m.version, url=m.url) for m in given]
             shown = await moduleurls.shown_baseline(modules, self.authenticator, show_secrets=request.show_secrets)
             return pb.GetBaselineResponse(modules=shown)
 

@@ -1,17 +1,20 @@
 """The replicas and the shard map as tools see them, and draining. From memory: every replica gives the same answers."""
 
-from collections import Counter
+import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
-from controlplane.app.events import About
+from controlplane.app.events import member_lease
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.tooling.refusals import Missing, NotAllowed
-from controlplane.domain.contract import MEMBER_LEASE_PREFIX
+from controlplane.app.turns import AT_ONCE
+from controlplane.domain.contract import LEASE_NAMESPACE
 from controlplane.domain.identity import base_of_node
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership.replicas import Replica
+from controlplane.rpc.access.guard import CALLER
 from controlplane.rpc.refusals import Context
 from controlplane.rpc.tooling import codec
 from controlplane.rpc.tooling.calls import Calls, page
@@ -26,7 +29,7 @@ class Shards(Calls):
     async def ListReplicas(self, request: pb.ListReplicasRequest, context: Context) -> pb.ListReplicasResponse:
         """List all replicas that live or still hold leases, by name."""
         async with self.answering(context):
-            owned = Counter(lease.holder for lease in self.vnodes.cluster.leases.all() if lease.holder)
+            owned = self.vnodes.held.counts
             known = {replica.id: replica for replica in (*self.members.replicas(), self.members.self)}
             known |= {holder: Replica(holder) for holder in owned.keys() - known.keys()}
             replicas = [
@@ -45,15 +48,8 @@ class Shards(Calls):
     async def ListShards(self, request: pb.ListShardsRequest, context: Context) -> pb.ListShardsResponse:
         """List VNodes with their owners by Node name."""
         async with self.answering(context):
-            leases = [
-                lease
-                for lease in self.vnodes.cluster.leases.all()
-                if request.owner in ("", lease.holder)
-                and (lease.holder or self.vnodes.cluster.nodes.get(lease.name) is not None)
-                and base_of_node(lease.name, self.vnodes.env) is not None
-            ]
-            leases.sort(key=lambda lease: lease.name)
-            chosen, token = page(leases, lambda lease: lease.name, request.page_size, request.page_token)
+            leases = self._leases(request.owner, f"{LEASE_NAMESPACE}/{request.page_token}")
+            chosen, token = await page(leases, lambda lease: lease.name, request.page_size, request.page_token)
             return pb.ListShardsResponse(items=map(self._shard, chosen), next_page_token=token)
 
     async def DrainReplica(self, request: pb.DrainReplicaRequest, context: Context) -> pb.DrainReplicaResponse:
@@ -69,12 +65,21 @@ class Shards(Calls):
                 raise NotAllowed(
                     f"{replica} is the last replica that takes VNodes: start another one or undo a drain first"
                 )
-            await self.members.drain(replica, draining=not request.undo)
-            lease = MEMBER_LEASE_PREFIX + replica
-            about = About("Lease", self.members.member.namespace, lease)
+            await self.members.drain(replica, draining=not request.undo, user=CALLER.get().user)
+            about = member_lease(self.vnodes.cluster, self.members.member.key(replica))
             self.audit.change("undo drain" if request.undo else "drain", "", about, "done")
-            owned = sum(1 for lease in self.vnodes.cluster.leases.all() if lease.holder == replica)
-        return pb.DrainReplicaResponse(vnodes=owned)
+        return pb.DrainReplicaResponse(vnodes=self.vnodes.held.counts[replica])
+
+    async def _leases(self, owner: str, key: str) -> AsyncGenerator[Lease, None]:
+        """Yield the Leases of VNodes of an owner, or of all, by name, after a key."""
+        vnodes = self.vnodes
+        while keys := vnodes.held.after(key, AT_ONCE):
+            key = keys[-1]
+            for lease in filter(None, map(vnodes.cluster.leases.get, keys)):
+                known = lease.holder or vnodes.cluster.nodes.get(lease.name) is not None
+                if owner in ("", lease.holder) and known and base_of_node(lease.name, vnodes.env) is not None:
+                    yield lease
+            await asyncio.sleep(0)
 
     def _shard(self, lease: Lease) -> pb.Shard:
         return pb.Shard(

@@ -11,6 +11,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
 
+from controlplane.app.turns import Turns
 from controlplane.domain.workloads.placement import matches, parse_selector
 from controlplane.rpc.refusals import Context
 from controlplane.rpc.tooling import codec
@@ -69,7 +70,7 @@ class Watches(Calls):
             with self.index.changed.subscribed() as news, self.links.kept_open():
                 await self.links.sync()
                 self.index.go_on()
-                vnode = self.found(request.vnode)
+                vnode = await self.found(request.vnode) if request.vnode else ""
                 came, fresh = self.events.came, self.events.recent(vnode)
                 standing: tuple[str, ...] | None = None
                 while True:
@@ -97,20 +98,27 @@ class Watches(Calls):
         with self.index.watched() as names, self.links.kept_open():
             await self.links.sync()
             self.index.go_on()
-            vnode = self.found(only)
-            known: dict[str, dict[str, M]] = {}
+            vnode = await self.found(only)
+            names.take()
+            known: dict[str, Entry] = {}
+            async for entry in self.index.walk(only=vnode):
+                known[entry.vnode.name] = entry
+                for item in items(entry).values():
+                    self.index.go_on()
+                    yield pb.CHANGE_TYPE_ADDED, item, ()
             standing: tuple[str, ...] | None = None
+            turns = Turns()
             while True:
-                entries = self.index.entries()
-                for name in sorted(names.take()):
+                entries = await self.index.entries()
+                for name in names.take():
                     if vnode in ("", name):
-                        before, entry = known.pop(name, {}), entries.get(name)
-                        after = items(entry) if entry is not None else {}
-                        if after:
-                            known[name] = after
+                        before, after = _replaced(known, name, entries.get(name), items)
                         for change, item in differences(before, after):
-                            yield change, item, ()
                             self.index.go_on()
+                            yield change, item, ()
+                        await turns.handled(len(before) + len(after))
+                    await turns.handled()
+                self.index.go_on()
                 if (now := self.links.unreachable(vnode)) != standing:
                     standing = now
                     yield pb.CHANGE_TYPE_UNSPECIFIED, None, standing
@@ -118,3 +126,13 @@ class Watches(Calls):
                 self.index.go_on()
                 await asyncio.sleep(GATHER)
                 self.index.go_on()
+
+
+def _replaced(
+    known: dict[str, Entry], name: str, entry: Entry | None, items: Callable[[Entry], dict[str, M]]
+) -> tuple[dict[str, M], dict[str, M]]:
+    """Make an entry, or none, the known one of that name; return the items of the one before, and its own."""
+    before = known.pop(name, None)
+    if entry is not None:
+        known[name] = entry
+    return items(before) if before is not None else {}, items(entry) if entry is not None else {}

@@ -29,6 +29,9 @@ MOST_MODULES = 4096
 HIGHEST_FENCE = 2**31 - 2**20
 """leaseTransitions has 31 bits; a gateway that reports more than this is refused."""
 HIGHEST_EPOCH = (HIGHEST_FENCE + 1) << EPOCHS_OF_A_TERM
+MOST_CPUS = 65_535
+MOST_CPU = 1e10
+"""Seconds of CPU; more nanoseconds than these are no number of 64 bits."""
 LATEST = 253_402_300_800
 """Seconds since the epoch at the end of the year 9999, where Timestamp ends."""
 
@@ -105,6 +108,9 @@ def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact
                 state=_BASE_STATES.get(health.state, facts.BaseState.UNSPECIFIED),
                 metaspace=_metaspace(health.metaspace) if health.HasField("metaspace") else None,
                 java_version=_words(health.java_version),
+                cpus=_at_most(health.cpus, MOST_CPUS, "cpus"),
+                heap=_heap(health.usage),
+                cpu=_cpu(health.usage),
             )
         case "modules":
             modules = message.modules
@@ -184,6 +190,18 @@ def _metaspace(message: pb.Metaspace) -> facts.Metaspace:
     if message.used_bytes < 0 or message.committed_bytes < 0 or message.max_bytes < -1:
         raise Unreadable("number", "metaspace: a negative number of bytes")
     return facts.Metaspace(message.used_bytes, message.max_bytes)
+
+
+def _heap(message: pb.Usage) -> int | None:
+    if message.heap_bytes < 0:
+        raise Unreadable("number", "heap: a negative number of bytes")
+    return message.heap_bytes if message.HasField("heap_bytes") else None
+
+
+def _cpu(message: pb.Usage) -> float | None:
+    if not 0 <= message.cpu_seconds <= MOST_CPU:
+        raise Unreadable("number", "cpu: no number of seconds")
+    return message.cpu_seconds if message.HasField("cpu_seconds") else None
 
 
 def _batch(message: pb.BatchInstallResult) -> facts.BatchInstalled:

@@ -70,7 +70,7 @@ def baseline_answer(base: BaseId, query_id: str, given: Baseline) -> pb.Baseline
 
 @lru_cache(maxsize=32)
 def _encoded(given: Baseline) -> bytes:
-    modules = (pb.ModuleRef(name=m.name, version=m.version, url=m.image) for m in given.modules)
+    modules = (pb.ModuleRef(name=m.name, version=m.version, url=m.url) for m in given.modules)
     return pb.BaselineAnswer(modules=modules).SerializeToString()
 
 

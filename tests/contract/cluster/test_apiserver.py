@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.app.ports import AlreadyExists, Conflict, NotFound, Rejected
 from controlplane.cluster.api import LEASES, NODES, PODS, ApiServer, Json, PatchType, Resource
+from controlplane.kube.client import KubeApiServer
 from tests.contract.cluster.conftest import WATCH_TIMEOUT
 
 NS = "default"
@@ -65,6 +66,23 @@ class Watching:
                 if event.type != "BOOKMARK":
                     meta = event.object["metadata"]
                     return event.type, meta["name"], meta["resourceVersion"]
+
+
+async def test_the_echo_of_an_own_write_is_known_by_its_version(api: ApiServer, unique: str) -> None:
+    labels = {"suite": unique, "resourceVersion": "1"}
+    version = (await api.create(LEASES, lease(unique, **labels), NS))["metadata"]["resourceVersion"]
+    own = await api.patch(LEASES, unique, {"spec": {"holderIdentity": "b"}}, namespace=NS)
+    other = await api.patch(LEASES, unique, {"spec": {"holderIdentity": "c"}}, namespace=NS)
+    echo, shown = (each["metadata"]["resourceVersion"] for each in (own, other))
+    events = api.watch(LEASES, resource_version=version, label_selector=f"suite={unique}", echoes={echo, "1"})
+    seen: list[tuple[str, str]] = []
+    async with asyncio.timeout(WATCH_TIMEOUT):
+        while ("MODIFIED", shown) not in seen:
+            event = await anext(events)
+            seen.append((event.type, event.object["metadata"]["resourceVersion"]))
+    await events.aclose()  # type: ignore[attr-defined]
+    if isinstance(api, KubeApiServer):
+        assert [each for each in seen if each[1] != version] == [("BOOKMARK", echo), ("MODIFIED", shown)]
 
 
 async def test_a_second_object_of_one_name_is_refused(api: ApiServer, unique: str) -> None:

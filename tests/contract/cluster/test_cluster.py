@@ -12,10 +12,19 @@ from controlplane.cluster.api import (
     EVENTS,
     LEASES,
     NODES,
+    PODS,
     ApiServer,
+    Json,
     PatchType,
 )
-from controlplane.domain.contract import COMPONENT, COMPONENT_REPLICA, ENV, LEASE_NAMESPACE
+from controlplane.domain.contract import (
+    COMPONENT,
+    COMPONENT_MODULE,
+    COMPONENT_REPLICA,
+    ENV,
+    LEASE_NAMESPACE,
+    MAX_MODULE_COUNT,
+)
 from controlplane.domain.objects import (
     ClusterEvent,
     Lease,
@@ -75,6 +84,35 @@ async def test_a_node_reads_back_as_it_was_specified(cluster: ApiCluster, unique
     assert VIRTUAL in node.taints
     with pytest.raises(AlreadyExists):
         await cluster.create_node(spec)
+
+
+async def test_a_node_may_be_cordoned_from_its_beginning_and_gets_its_provider_id_once(
+    cluster: ApiCluster, unique: str
+) -> None:
+    spec = node_spec(unique)
+    node = await cluster.create_node(replace(spec, unschedulable=True))
+    assert (node.unschedulable, node.provider_id) == (True, "")
+    for provider_id in ("koupleless://first", "koupleless://second"):
+        node = await cluster.patch_node(node, replace(spec, provider_id=provider_id))
+        assert (node.unschedulable, node.provider_id) == (True, "koupleless://first")
+
+
+async def test_pods_that_limit_their_modules_are_followed(cluster: ApiCluster, api: ApiServer, unique: str) -> None:
+    def limited(name: str, **labels: str) -> Json:
+        labels = {MAX_MODULE_COUNT: "5", **labels}
+        spec = {"containers": [{"name": "base", "image": "base"}]}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+    await api.create(PODS, limited(f"base-{unique}"), NS)
+    await api.create(PODS, limited(f"module-{unique}", **{COMPONENT: COMPONENT_MODULE}), NS)
+    key = f"{NS}/base-{unique}"
+    await eventually(lambda: cluster.limited_pods.get(key) is not None)
+    found = cluster.limited_pods.get(key)
+    assert found is not None
+    assert (found.limit, found.addresses, found.ended) == ("5", (), False)
+    assert cluster.limited_pods.get(f"{NS}/module-{unique}") is None
+    await api.patch(PODS, f"base-{unique}", {"metadata": {"labels": {MAX_MODULE_COUNT: None}}}, namespace=NS)
+    await eventually(lambda: cluster.limited_pods.get(key) is None)
 
 
 async def test_labels_annotations_and_taints_of_others_stay(cluster: ApiCluster, api: ApiServer, unique: str) -> None:

@@ -23,11 +23,13 @@ def definitions(kube_cluster: KubeCluster) -> Json:
 
 
 def properties(definitions: Json, kind: str, path: str = "") -> frozenset[str]:
-    """Return the fields of a kind, or of what is at a path in it."""
+    """Return the fields of a kind, or of what is at a path in it, none where this API server has no such path."""
     shape = definitions[f"{_CORE}.{kind}"]
     for name in filter(None, path.split(".")):
-        shape = shape["properties"][name]
+        shape = shape["properties"].get(name, {})
         shape = shape.get("items", shape)
+        if "$ref" not in shape:
+            return frozenset()
         shape = definitions[shape["$ref"].rpartition("/")[2]]
     return frozenset(shape.get("properties", {}))
 

@@ -66,16 +66,49 @@ async def test_a_pod_and_its_status_read_back(cluster: ApiCluster, unique: str) 
     assert cluster.pods.get(pod.key) == patched
 
 
-async def test_pods_that_are_no_modules_are_found_by_their_node(
+async def create_foreign(api: ApiServer, name: str, node: str) -> None:
+    spec = {"containers": [{"name": "c", "image": "exporter"}], **({"nodeName": node} if node else {})}
+    meta = {"name": name, "namespace": NS, "labels": {"app": name}}
+    await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}, NS)
+
+
+async def test_pods_that_are_no_modules_are_seen_on_their_node_as_long_as_they_are_pending(
     cluster: ApiCluster, api: ApiServer, unique: str
 ) -> None:
     module = await cluster.create_pod(new_pod(unique))
-    spec = {"nodeName": module.node_name, "containers": [{"name": "c", "image": "exporter"}]}
-    meta = {"name": f"foreign-{unique}", "namespace": NS, "labels": {"app": unique}}
-    await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}, NS)
-    assert [pod.name for pod in await cluster.foreign_pods(module.node_name)] == [f"foreign-{unique}"]
+    node, name = module.node_name, f"foreign-{unique}"
+    await create_foreign(api, name, node)
+    await create_foreign(api, f"unbound-{unique}", "")
+    await eventually(lambda: cluster.foreign.on_node(node))
+    (seen,) = cluster.foreign.on_node(node)
+    assert (seen.name, seen.status.terminal) == (name, False)
+    assert cluster.foreign.on_node("") == ()
+    assert [pod.name for pod in await cluster.foreign_pods(node)] == [name]
     assert await cluster.foreign_pods(f"vnode.other.{unique}") == ()
-    assert cluster.pods.on_node(module.node_name) == (module,)
+    assert cluster.pods.on_node(node) == (module,)
+    await api.patch(PODS, name, {"metadata": {"labels": {COMPONENT: "module"}}}, namespace=NS)
+    await eventually(lambda: not cluster.foreign.on_node(node))
+
+
+async def test_a_rejected_pod_is_failed_and_its_deletion_needs_no_node(
+    cluster: ApiCluster, api: ApiServer, unique: str
+) -> None:
+    node, name = f"vnode.{unique}.{unique}", f"foreign-{unique}"
+    await create_foreign(api, name, node)
+    await eventually(lambda: cluster.foreign.on_node(node))
+    (pod,) = cluster.foreign.on_node(node)
+    await api.patch(PODS, name, {"metadata": {"annotations": {"changed": "since"}}}, namespace=NS)
+    with pytest.raises(Conflict):
+        await cluster.reject_pod(pod, "NotAModule", "words")
+    await eventually(lambda: pod not in cluster.foreign.on_node(node))
+    (pod,) = cluster.foreign.on_node(node)
+    await cluster.reject_pod(pod, "NotAModule", "words")
+    status = (await api.get(PODS, name, NS))["status"]
+    assert (status["phase"], status["reason"], status["message"]) == ("Failed", "NotAModule", "words")
+    await eventually(lambda: not cluster.foreign.on_node(node))
+    await api.delete(PODS, name, namespace=NS)
+    with pytest.raises(NotFound):
+        await api.get(PODS, name, NS)
 
 
 async def test_the_watch_reports_the_deletion_of_a_pod(cluster: ApiCluster, unique: str) -> None:

@@ -49,6 +49,7 @@ PORTS = {
     "health": "HEALTH_PORT",
     "metrics": "METRICS_PORT",
     "http-tunnel": "HTTP_TUNNEL_LISTEN_PORT",
+    "kubelet": "KUBELET_PROXY_PORT",
 }
 """Variable by the name of a container's port."""
 _SERVICE = re.compile(rf"\b(?P<name>[a-z-]+)\.{NAMESPACE}:(?P<port>\d+)")
@@ -169,7 +170,9 @@ class HandKubelet:
             environ["HTTP_TUNNEL_ALLOWED_CIDRS"] = "127.0.0.0/8"
         if pod["spec"].get("automountServiceAccountToken", True):
             account = pod["spec"]["serviceAccountName"]
-            environ.setdefault("NAMESPACE", NAMESPACE)  # which comes with the token
+            environ.setdefault("NAMESPACE", NAMESPACE)  # which comes with the token, as does the CA
+            if "KUBELET_PROXY_PORT" in environ:
+                environ.setdefault("KUBELET_PROXY_CLIENT_CA_PATH", str(self._cluster.pki.ca))
             environ["KUBECONFIG"] = str(self._cluster.service_account_kubeconfig(NAMESPACE, account))
         environ.setdefault("XDG_STATE_HOME", str(volumes.folder))
         server = self._programs.program(name, MODULES[program], *arguments, environ=environ)

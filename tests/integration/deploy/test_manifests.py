@@ -1,8 +1,6 @@
 """A real API server accepts every field of what deploy/ ships, and Mosquitto accepts its configuration."""
 
 import copy
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,17 +8,12 @@ import pytest
 from tests.integration.deploy.broker import Shipped
 from tests.programs import eventually
 from tests.servers import manifests
-from tests.servers.cluster import KubeCluster, kubectl
+from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import ApiError, Json
 from tests.servers.rbac import SHIPPED
-from tests.unit.servers.test_deploy import FORMS, KUBELET, shipped
+from tests.unit.servers.test_deploy import FORMS, shipped
 
 PODS = "/api/v1/namespaces/koupleless-system/pods"
-PATCHES = {
-    "single.yaml": ("module-controller.yaml", "module-controller"),
-    "sharded.yaml": ("sharded", "controlplane"),
-}
-"""Patches of deploy/kubelet, and the Deployments that they are for."""
 POD_SECURITY_SINCE = 23
 STRICT_SINCE = 25
 """Minor version of Kubernetes from which on the API server refuses unknown fields when it is asked to."""
@@ -31,9 +24,7 @@ def form_for(form: str, cluster: KubeCluster) -> str:
     return "sharded-1.20" if form == "sharded" and cluster.minor < 21 else form
 
 
-@pytest.mark.parametrize(
-    "form", ["rbac.yaml", "kubelet/rbac.yaml", "kubelet/service.yaml", "kubelet/network-policy.yaml", *FORMS]
-)
+@pytest.mark.parametrize("form", ["rbac.yaml", "kubelet", *FORMS])
 def test_the_api_server_takes_it(kube_cluster: KubeCluster, form: str) -> None:
     if form == "sharded-1.20" and kube_cluster.minor >= 25:
         form = "sharded"
@@ -42,42 +33,13 @@ def test_the_api_server_takes_it(kube_cluster: KubeCluster, form: str) -> None:
         assert applied["metadata"]["name"] == obj["metadata"]["name"]
 
 
-def patched(patch: str, form: str, name: str) -> Json:
-    """Return the Deployment of a form as kubectl patches it."""
-    (deployment,) = [obj for obj in shipped(form) if (obj["kind"], obj["metadata"]["name"]) == ("Deployment", name)]
-    command = [str(kubectl()), "patch", "--local", "-f", "-", "-o", "json", "--patch-file", str(KUBELET / patch)]
-    done = subprocess.run(command, input=json.dumps(deployment), capture_output=True, text=True, timeout=30, check=True)
-    result: Json = json.loads(done.stdout)
-    return result
-
-
-@pytest.mark.parametrize(("patch", "form", "name"), [(patch, *where) for patch, where in PATCHES.items()])
-def test_kubectl_patches_the_kubelet_api_in(kube_cluster: KubeCluster, patch: str, form: str, name: str) -> None:
-    deployment = patched(patch, form_for(form, kube_cluster), name)
-    applied = manifests.apply(kube_cluster.api, deployment, dry_run=True)
-    (container,) = applied["spec"]["template"]["spec"]["containers"]
-    environ = {variable["name"]: variable for variable in container["env"]}
-    assert environ["KUBELET_PROXY_ENABLED"]["value"] == "true"
-    assert "NAMESPACE" in environ
-    assert {"containerPort": 10250, "name": "kubelet", "protocol": "TCP"} in container["ports"]
-    assert applied["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
-
-
-def pods(form: str, cluster: KubeCluster) -> list[tuple[str, Json]]:
-    """Return name and spec of each Pod of a form; patches of the kubelet API are forms, too."""
-    if form not in PATCHES:
-        return list(manifests.pod_specs(shipped(form_for(form, cluster))))
-    base, name = PATCHES[form]
-    return [(name, patched(form, form_for(base, cluster), name)["spec"]["template"]["spec"])]
-
-
-@pytest.mark.parametrize("form", [*FORMS, *PATCHES])
+@pytest.mark.parametrize("form", FORMS)
 def test_restricted_pod_security_lets_its_pods_in(kube_cluster: KubeCluster, form: str) -> None:
     if kube_cluster.minor < POD_SECURITY_SINCE:
         pytest.skip("this Kubernetes has no Pod Security Admission")
     (namespace,) = [obj for obj in shipped("rbac.yaml") if obj["kind"] == "Namespace"]
     assert namespace["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
-    for name, spec in pods(form, kube_cluster):
+    for name, spec in manifests.pod_specs(shipped(form_for(form, kube_cluster))):
         created = {"metadata": {"name": name}, "spec": {**spec, "automountServiceAccountToken": False}}
         kube_cluster.api.create(f"{PODS}?dryRun=All", created)
         with pytest.raises(ApiError, match="violates PodSecurity"):

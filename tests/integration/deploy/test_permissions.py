@@ -111,6 +111,7 @@ def do_all_that_there_is(scene: Scene) -> None:
     everywhere["spec"].pop("updateStrategy")  # Kubernetes 1.20 has no maxSurge
     default.apply(everywhere)
     scene.mctl("rollout", "status", "daemonset/biz1")
+    released_in_batches(scene, default)
     scene.mctl("install", "biz3", "--version", "1", "--url", "https://repo.example/biz3.jar", "--base", "one")
     scene.mctl("uninstall", "biz3", "--version", "1", "--base", "one")
     default.delete("DaemonSet", "biz1")
@@ -145,6 +146,28 @@ def do_all_that_there_is(scene: Scene) -> None:
     other.server.stop(signal.SIGKILL)
     scene.wait(lambda: (ACCOUNT[0], "coordination.k8s.io", "leases", "get") in scene.used(), "it is missed")
     scene.control_plane.server.stop()
+
+
+def released_in_batches(scene: Scene, default: Namespace) -> None:
+    """Release a second revision, and go back while it waits."""
+    first = manifest("deployment.yaml", module="biz5")
+    prefix = "module.koupleless.io"
+    first["metadata"]["annotations"] = {f"{prefix}/batches": "2", f"{prefix}/confirm": "each"}
+    default.apply(first)
+
+    def said(reason: str) -> bool:
+        return condition(default.get("Deployment", "biz5"), f"{prefix}/Released").get("reason") == reason
+
+    scene.wait(
+        lambda: said("Released") and len([pod for pod in default.pods() if ready(pod)]) >= 2, "the first revision"
+    )
+    template = manifest("deployment.yaml", module="biz5", version="0.0.2")["spec"]["template"]
+    change = {"spec": {"template": template}}
+    default.api.patch(default.path("Deployment", "biz5"), change, "application/merge-patch+json")
+    scene.wait(lambda: said("WaitingForConfirmation"), "the first batch")
+    scene.mctl("rollout", "abort", "deployment/biz5")
+    scene.wait(lambda: said("Released"), "the first revision again")
+    default.delete("Deployment", "biz5")
 
 
 def counts(event: Json) -> bool:

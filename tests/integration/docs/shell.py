@@ -13,7 +13,7 @@ _DIFFERS = (
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"\d{4}-\d\d-\d\d\b", "DATE"),
     (r"\b[0-9a-f]{64}\b", "TOKEN"),
-    (r"\bCN=gRPC CA [0-9a-f]{16}\b", "CA"),
+    (r"\bCN=CA [0-9a-f]{16}\b", "CA"),
     (r"\b([0-9A-F]{2}:){31}[0-9A-F]{2}\b", "FINGERPRINT"),
     (r"\S+/koupleless-module-controller/mctl\.json", "LOGINS"),
     (r"\d+\.\d+ s\b", "SECONDS"),

@@ -171,8 +171,7 @@ async def test_members_are_connected_to() -> None:
             pb.Member(replica_id="r2", address=two.address),
         ]
         async with gateway_running(one.address):
-            first = await one.stream()
-            await two.stream()
+            first, _ = await ready(one), await ready(two)
             alone = pb.Members(members=[pb.Member(replica_id="r1", address=one.address)])
             first.send(pb.ConnectResponse(members=alone))
             await asyncio.sleep(1)

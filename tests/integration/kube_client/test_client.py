@@ -205,6 +205,25 @@ async def test_a_watch_begins_with_its_version_and_ends_with_the_server() -> Non
     assert events[1:] == [WatchEvent("ADDED", {"metadata": {"name": "a"}})] * 3
 
 
+async def test_what_own_writes_made_comes_as_a_bookmark() -> None:
+    def version(name: str, number: str, **more: object) -> dict[str, object]:
+        return {"metadata": {"name": name, "resourceVersion": number, **more}}
+
+    # Only what was modified, and only by its own version: users choose labels, annotations and everything below.
+    sent = [
+        line("MODIFIED", **version("a", "8")),
+        line("ADDED", **version("b", "9")),
+        line("MODIFIED", **version("c", "10", labels={"resourceVersion": "8"})),
+        line("MODIFIED", **version("d", "11", annotations={"x": '"resourceVersion":"8"'})),
+        line("DELETED", **version("a", "9")),
+        line("MODIFIED", metadata={"name": "e"}),
+    ]
+    async with connected(watch_of(*sent)) as api:
+        events = [event async for event in api.watch(NODES, resource_version="7", echoes={"8", "9"})]
+    assert [event.type for event in events[1:]] == ["BOOKMARK", "ADDED", "MODIFIED", "MODIFIED", "DELETED", "MODIFIED"]
+    assert events[1].object == {"metadata": {"resourceVersion": "8"}}
+
+
 async def test_a_watch_that_is_not_ended_in_time_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "WATCH_SECONDS", (1, 1))
     monkeypatch.setattr(client, "WATCH_GRACE", 0.2)

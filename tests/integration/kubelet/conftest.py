@@ -35,6 +35,7 @@ class Stage:
     programs: Programs
     node: NodeKubelet
     control_plane: ControlPlane
+    gateway: str
     port: int
     service_ip: str
     certificate: tuple[Path, Path]
@@ -80,20 +81,21 @@ def service(port: int) -> Json:
     return obj
 
 
-def put_base_pod(kube: KubeCluster, node: NodeKubelet) -> None:
-    """Create a node, and on it the Pod in which the base "shop-0" runs."""
+def put_base_pod(kube: KubeCluster, port: int, node: str, name: str, ip: str) -> None:
+    """Create a node with a kubelet at a port, and on it a Pod in which a base runs."""
     status: Json = {
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port}},
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "conditions": [{"type": "Ready", "status": "True"}],
     }
-    kube.api.create("/api/v1/nodes", {"metadata": {"name": "worker"}, "status": status})
-    kube.api.patch("/api/v1/nodes/worker/status", {"status": status})
+    kube.api.create("/api/v1/nodes", {"metadata": {"name": node}, "status": status})
+    kube.api.patch(f"/api/v1/nodes/{node}/status", {"status": status})
     pods = f"/api/v1/namespaces/{BASES}/pods"
     containers = [{"name": "sidecar", "image": "sidecar"}, {"name": "base", "image": "base"}]
-    kube.api.create(pods, {"metadata": {"name": "shop-0"}, "spec": {"nodeName": "worker", "containers": containers}})
-    status = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-    kube.api.patch(f"{pods}/shop-0/status", {"status": status})
+    metadata = {"name": name, "annotations": {"base.koupleless.io/exec-from": f"others, {MODULES}"}}
+    kube.api.create(pods, {"metadata": metadata, "spec": {"nodeName": node, "containers": containers}})
+    status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}
+    kube.api.patch(f"{pods}/{name}/status", {"status": status})
 
 
 def put_module(kube: KubeCluster, name: str, base: str) -> None:
@@ -124,7 +126,7 @@ def stage(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) -
         address = applied["spec"]["clusterIP"]
         node = stack.enter_context(NodeKubelet(kube.pki.server("worker", "127.0.0.1"), kube.pki.ca))
         node.say(LOG, "one", "two", "three")
-        put_base_pod(kube, node)
+        put_base_pod(kube, node.port, "worker", "shop-0", "127.0.0.1")
         certificate = kube.pki.server("kubelet", address)
         control_plane = ControlPlane(
             programs,
@@ -132,6 +134,7 @@ def stage(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) -
             KUBECONFIG=str(kube.kubeconfig(CONTROL_PLANE)),
             NAMESPACE=SYSTEM,
             KUBELET_PROXY_ENABLED="true",
+            KUBELET_EXEC_ENABLED="true",
             KUBELET_PROXY_PORT=str(port),
             KUBELET_PROXY_CRT_PATH=str(certificate[0]),
             KUBELET_PROXY_KEY_PATH=str(certificate[1]),
@@ -144,7 +147,7 @@ def stage(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) -
             put_module(kube, name, base)
         for name in (POD, BARE):
             eventually(partial(ready, kube, name), within=60, what=f"Pod {name} Ready")
-        yield Stage(kube, programs, node, control_plane, port, address, certificate)
+        yield Stage(kube, programs, node, control_plane, gateway.url, port, address, certificate)
 
 
 @pytest.fixture

@@ -15,11 +15,18 @@ from controlplane.access.reviews import Reviewer
 from controlplane.app.clock import SystemClock
 from controlplane.app.ports import ClusterError
 from controlplane.cluster import reading
-from controlplane.cluster.api import NODES, PODS, Json, ObjectList, Resource
-from controlplane.cluster.informer import ObjectInformer
+from controlplane.cluster.api import NODES, PODS, Json, ObjectList, PodStreams, Resource
+from controlplane.cluster.informer import BoundPodInformer, ObjectInformer
+from controlplane.domain.base.usage import Usage
+from controlplane.kubelet import api as api_routes
 from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.logs import ModuleLogs
+from controlplane.kubelet.logsource import LogSource
+from controlplane.kubelet.lookup import Lookup
+from controlplane.kubelet.nodes import NodeAnswers
 from controlplane.kubelet.server import BOUNDS, KubeletServer
+from controlplane.kubelet.shown import from_files
+from controlplane.kubelet.streams import ModuleStreams
 from service.tls import Files, PemFile
 from service.webserver import Bounds
 from tests.fakes.reviews import Reviews
@@ -37,8 +44,16 @@ class Api(Reviews):
     """Selects Pods by name and address besides."""
 
     async def list(
-        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        from_memory: bool = False,
     ) -> ObjectList:
+        if self.error is not None:
+            raise self.error
         listed = await super().list(resource, namespace=namespace, label_selector=label_selector)
         field, _, value = field_selector.partition("=")
         part, _, name = field.partition(".")
@@ -122,12 +137,24 @@ class Authority:
         return context
 
 
+class Usages:
+    """What bases use, as the test says."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Usage] = {}
+
+    async def of(self, node: str) -> Usage | None:
+        return self.known.get(node)
+
+
 @dataclass
 class Scene:
     server: KubeletServer
     source: Source
     api: Reviews
     authority: Authority
+    usages: Usages
+    logs: ModuleLogs
 
     async def connect(
         self, tls: ssl.SSLContext | None = None, *, to: str = "127.0.0.1"
@@ -169,33 +196,46 @@ def pod_of(namespace: str, name: str, node: str, container: str, ip: str, **labe
 
 
 @asynccontextmanager
-async def running(folder: Path, *, host: str = "127.0.0.1", bounds: Bounds = BOUNDS) -> AsyncIterator[Scene]:
+async def running(
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    bounds: Bounds = BOUNDS,
+    streams: PodStreams | None = None,
+    elsewhere: LogSource | None = None,
+) -> AsyncIterator[Scene]:
     api, source, authority = Api(("ann", "nodes/proxy", "vnode.b1.dev")), Source(), Authority(folder / "pki")
     annotations = {"base.koupleless.io/address": "10.0.0.7:1238"}
     labels = {MODULE: "vnode", "base.koupleless.io/host-name": "shop-0"}
     api.put(NODES, {"metadata": {"name": "vnode.b1.dev", "labels": labels, "annotations": annotations}})
     api.put(PODS, pod_of("modules", "biz1", "vnode.b1.dev", "biz1", "10.0.0.7", **{MODULE: "module"}))
-    api.put(PODS, pod_of("bases", "shop-0", "worker", "base", "10.0.0.7"))
+    base = pod_of("bases", "shop-0", "worker", "base", "10.0.0.7")
+    base["metadata"]["annotations"] = {"base.koupleless.io/exec-from": "modules"}
+    api.put(PODS, base)
     clock = SystemClock()
-    pods = ObjectInformer(api, PODS, reading.pod, selector=f"{MODULE}=module", clock=clock)
+    pods = BoundPodInformer(api, PODS, reading.pod, selector=f"{MODULE}=module", clock=clock)
     nodes = ObjectInformer(api, NODES, reading.node, selector=f"{MODULE}=vnode", clock=clock)
     access = KubeletAccess(Reviewer(api))
-    logs = ModuleLogs(pods=pods, nodes=nodes, access=access, api=api, namespace="default", source=source)
+    lookup = Lookup(pods, nodes, access, api, "default")
+    logs = ModuleLogs(lookup, source, elsewhere)
+    led = ModuleStreams(lookup, streams) if streams is not None else None
     server = KubeletServer(
         host=host,
         port=0,
-        files=authority.files,
+        shown=from_files(authority.files),
         access=access,
-        logs=logs,
         look_every=0.1,
         bounds=bounds,
     )
     await server.start()
+    usages = Usages()
+    answers = NodeAnswers(nodes, pods, access, api, usages, clock)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(part.run()) for part in (pods, nodes, server)]
+        parts = (pods.run(), nodes.run(), server.run(api_routes.routes(logs, answers, led)))
+        tasks = [group.create_task(part) for part in parts]
         while not (pods.synced and nodes.synced):  # noqa: ASYNC110 - informers have no event for it
             await asyncio.sleep(0.01)
-        yield Scene(server, source, api, authority)
+        yield Scene(server, source, api, authority, usages, logs)
         for task in tasks:
             task.cancel()
     await server.stop()

@@ -123,7 +123,7 @@ class TestHostile:
             writer.close()
 
     async def test_too_many_logs_are_refused(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(scene.server.logs, "_slots", asyncio.Semaphore(1))
+        monkeypatch.setattr(scene.logs, "_slots", asyncio.Semaphore(1))
         scene.source.quiet = True
         reader, writer = await scene.connect()
         writer.write(request(f"{PATH}?follow=true"))

@@ -16,9 +16,10 @@ import trustme
 from controlplane.access import reviews
 from controlplane.access.reviews import Reviewer
 from controlplane.app.ports import Rejected, Transient
-from controlplane.kubelet import logs as logs_module
+from controlplane.kubelet import lookup
 from controlplane.kubelet.access import KubeletAccess
 from controlplane.kubelet.server import BOUNDS, KubeletServer
+from controlplane.kubelet.shown import from_files
 from service.listening import CannotListen
 from tests.integration.kubelet.scene import PATH, Scene, count, refused, request, running, soon
 
@@ -57,9 +58,9 @@ class TestAnswers:
             ("GET", "/containerLogs/modules/biz1/other", 404, "no_container"),
             ("POST", "/exec/modules/biz1/biz1?command=ls", 501, "not_offered"),
             ("POST", "/portForward/modules/biz1", 501, "not_offered"),
-            ("GET", "/metrics/cadvisor", 501, "not_offered"),
-            ("GET", "/stats/summary", 501, "not_offered"),
-            ("GET", "/pods", 501, "not_offered"),
+            ("GET", "/logs/", 501, "not_offered"),
+            ("GET", "/nodes/vnode.b1.dev/exec/modules/biz1/biz1", 404, "path"),
+            ("POST", "/nodes/vnode.b1.dev/metrics/resource", 405, "method"),
         ],
     )
     async def test_other_requests_are_refused_with_a_message(
@@ -89,7 +90,7 @@ class TestAnswers:
     async def test_an_api_server_that_hangs_keeps_nobody_waiting_for_long(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(logs_module, "LOOK_UP_WITHIN", 0.2)
+        monkeypatch.setattr(lookup, "WITHIN", 0.2)
         monkeypatch.setattr(reviews, "WITHIN", 0.3)
         scene.api.answers_after = 3600.0
         status, _, body = await scene.get()
@@ -130,9 +131,8 @@ async def test_a_port_that_is_taken_stops_the_start(scene: Scene) -> None:
     other = KubeletServer(
         host="127.0.0.1",
         port=scene.server.port,
-        files=scene.authority.files,
+        shown=from_files(scene.authority.files),
         access=KubeletAccess(Reviewer(scene.api)),
-        logs=scene.server.logs,
     )
     with pytest.raises(CannotListen, match=f"KUBELET_PROXY_PORT={scene.server.port} on 127.0.0.1: cannot listen"):
         await other.start()

@@ -150,16 +150,3 @@ def test_a_module_removed_by_another_client_is_installed_again(sandbox: Sandbox)
     )
     eventually(lambda: base.modules() == ACTIVE, within=40, what="the module back")
     sandbox.wait_ready("biz1")
-
-
-def test_a_pod_that_is_no_module_gets_an_event_and_is_left_alone(sandbox: Sandbox) -> None:
-    """DaemonSets that tolerate everything create such Pods."""
-    base = running(sandbox, "http")
-    (node,) = base.nodes
-    containers = [{"name": "exporter", "image": "exporter:1"}]
-    tolerations = [{"operator": "Exists"}]
-    spec = {"nodeName": node, "containers": containers, "tolerations": tolerations}
-    sandbox.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "exporter"}, "spec": spec})
-    eventually(lambda: sandbox.reasons("exporter") == ["NotAModule"], within=60, what="an Event that says why")
-    assert (sandbox.get("Pod", "exporter") or {})["status"]["phase"] == "Pending"
-    assert base.modules() == ACTIVE

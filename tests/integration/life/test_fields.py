@@ -33,7 +33,7 @@ def test_a_pod_that_requests_what_a_base_does_not_measure_is_placed(sandbox: San
     sandbox.wait_ready("biz1")
     node = sandbox.node(base.nodes[0])
     assert node is not None
-    assert node["status"]["capacity"]["cpu"] == "1k"
+    assert node["status"]["capacity"]["cpu"] == "2"
 
 
 def test_a_debug_container_is_terminated_as_no_module(sandbox: Sandbox) -> None:

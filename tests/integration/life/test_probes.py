@@ -83,7 +83,7 @@ def test_a_pod_is_ready_while_its_module_says_so(sandbox: Sandbox, health: Healt
 
 def serving(sandbox: Sandbox) -> dict[str, bool]:
     """Whether the Pod of each version is Ready."""
-    return {pod["metadata"]["labels"]["module.koupleless.io/version"]: ready(pod) for pod in sandbox.pods()}
+    return {pod["spec"]["containers"][0]["image"]: ready(pod) for pod in sandbox.pods()}
 
 
 def test_a_rollout_waits_for_the_probe(sandbox: Sandbox, health: Health) -> None:
@@ -104,7 +104,7 @@ def test_a_rollout_waits_for_the_probe(sandbox: Sandbox, health: Health) -> None
     newer["spec"]["template"]["spec"]["containers"][0]["readinessProbe"] = unhealthy
     sandbox.apply(newer)
     eventually(lambda: len(sandbox.pods()) == 2, within=30, what="the new Pod beside the old one")
-    old = {"0.0.1": True, "0.0.2": False}
+    old = {"https://repo.example/biz1-0.0.1.jar": True, "https://repo.example/biz1-0.0.2.jar": False}
     throughout(lambda: serving(sandbox) == old, seconds=10, what="the old one serves")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, eventually
-from tests.servers.cleaning import SYSTEM_NAMESPACE
 from tests.servers.cluster import KubeCluster
 from tests.servers.kubeapi import ApiError, Json
 
@@ -127,9 +126,7 @@ def idle_stage(kube: KubeCluster, programs: Programs) -> Stage:
     """The stage before its programs are started."""
     control_plane = ControlPlane(
         programs,
-        CLUSTER="kubernetes",
-        NAMESPACE=SYSTEM_NAMESPACE,
-        KUBECONFIG=str(kube.kubeconfig("controlplane")),
+        **kube.environ(),
         LOG_LEVEL="debug",
     )
     return Stage(kube, programs, control_plane, HttpGateway(programs, control_plane.address, LOG_LEVEL="debug"))

@@ -95,3 +95,46 @@ def test_wrong_command_lines(fake: FakeTooling, mctl: Mctl, argv: tuple[str, ...
     outcome = mctl("rollout", "status", *argv)
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert not any(fake.requests.values())
+
+
+def in_batches(batch: int) -> pb.GetRolloutResponse:
+    batches = pb.BatchedRelease(revision=7, batch=batch, batches=3, reason="Paused", message="revision 7 waits")
+    return pb.GetRolloutResponse(observed=True, desired=6, updated=2, available=6, batches=batches)
+
+
+def test_a_release_in_batches_is_steered_at_the_batch_that_it_is_at(fake: FakeTooling, mctl: Mctl) -> None:
+    fake.rollouts.append(in_batches(2))
+    confirmed = mctl("rollout", "confirm", "deployment/web", "-n", "shop")
+    assert (confirmed.code, confirmed.out) == (0, "deployment/web: batch 2 of revision 7 confirmed\n")
+    assert mctl("rollout", "confirm", "deployment/web", "--failed").code == 0
+    aborted = mctl("rollout", "abort", "deployment/web", "-n", "shop")
+    assert (aborted.code, aborted.out) == (0, "deployment/web: revision 7 aborted\n")
+    first, second = fake.requests["ConfirmRollout"]
+    (third,) = fake.requests["AbortRollout"]
+    assert isinstance(first, pb.ConfirmRolloutRequest)
+    assert isinstance(second, pb.ConfirmRolloutRequest)
+    assert isinstance(third, pb.AbortRolloutRequest)
+    assert (first.revision, first.batch, first.failed, second.failed) == (7, 2, False, True)
+    assert (third.revision, third.workload.namespace, third.workload.name) == (7, "shop", "web")
+
+
+def test_what_is_not_being_released_is_not_steered(fake: FakeTooling, mctl: Mctl) -> None:
+    fake.rollouts.append(in_batches(0))
+    refused = mctl("rollout", "confirm", "deployment/web")
+    assert (refused.code, refused.err) == (1, "mctl: deployment/web: revision 7 waits\n")
+    fake.rollouts[0] = DONE
+    refused = mctl("rollout", "abort", "deployment/web")
+    assert (refused.code, refused.err) == (1, "mctl: deployment/web has no annotation module.koupleless.io/batches\n")
+    assert mctl("rollout", "abort", "daemonset/web").code == 2
+    assert not fake.requests["ConfirmRollout"]
+    assert not fake.requests["AbortRollout"]
+
+
+def test_the_state_of_batches_is_shown(fake: FakeTooling, mctl: Mctl) -> None:
+    fake.rollouts.extend([in_batches(2), in_batches(2), DONE])
+    outcome = mctl("rollout", "status", "deployment/web")
+    assert outcome.out.splitlines() == [
+        'Waiting for deployment "web" rollout to finish: 2 out of 6 new replicas have been updated...',
+        "revision 7 waits",
+        'deployment "web" successfully rolled out',
+    ]

@@ -52,7 +52,7 @@ class Base:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         await self.connection.open()
-        await self.connection.subscribe([self.topic("+"), self.topic("base/baseline")])
+        await self.connection.subscribe({self.topic("+"): 1, self.topic("base/baseline"): 1})
         try:
             yield self
         finally:

@@ -77,7 +77,7 @@ def everywhere(sandbox: Sandbox, version: str) -> Json:
     obj = sandbox.manifest("deployment.yaml", version=version)
     obj["spec"]["replicas"] = ALL
     assert obj["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
-    assert pod_spec(obj)["containers"][0]["env"] == [{"name": "BIZ_VERSION", "value": version}]
+    assert pod_spec(obj)["containers"][0]["image"] == f"https://repo.example/biz1-{version}.jar"
     return obj
 
 

@@ -13,7 +13,6 @@ from tests.everything import manifest
 from tests.integration.shards.conftest import LEASES, REPLICAS, Replica, Stage
 from tests.programs import ControlPlane, ask, eventually, throughout
 from tests.servers.cleaning import SYSTEM_NAMESPACE
-from tests.servers.cluster import CONTROL_PLANE
 from tests.servers.fixtures import not_run
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
@@ -165,9 +164,7 @@ def test_a_second_process_of_one_name_is_refused(stage: Stage) -> None:
         stage.programs,
         "second",
         CLIENT_ID="cp-1",
-        CLUSTER="kubernetes",
-        NAMESPACE=SYSTEM_NAMESPACE,
-        KUBECONFIG=str(stage.cluster.kubeconfig(CONTROL_PLANE)),
+        **stage.cluster.environ(),
     )
     with stage.undisturbed():
         second.server.start()

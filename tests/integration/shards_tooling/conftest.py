@@ -8,8 +8,7 @@ from typing import Self
 import pytest
 
 from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, ask, eventually
-from tests.servers.cleaning import SYSTEM_NAMESPACE
-from tests.servers.cluster import CONTROL_PLANE, KubeCluster
+from tests.servers.cluster import KubeCluster
 
 NAMES = ("replica-a", "replica-b")
 BASES = 4
@@ -23,9 +22,7 @@ class Pair:
             ControlPlane(
                 programs,
                 name,
-                CLUSTER="kubernetes",
-                NAMESPACE=SYSTEM_NAMESPACE,
-                KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
+                **cluster.environ(),
                 LOG_LEVEL="debug",
             )
             for name in NAMES

@@ -1,15 +1,13 @@
 """The tooling API on a real cluster gives each base its own result, and ages as kubectl shows them."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.programs import ControlPlane, HttpGateway, Programs, SimulatedBase, eventually
-from tests.servers.cleaning import SYSTEM_NAMESPACE
-from tests.servers.cluster import CONTROL_PLANE, KubeCluster, kubectl
+from tests.servers.cluster import KubeCluster
 
 pytestmark = pytest.mark.kubernetes
 
@@ -24,9 +22,7 @@ class Stage:
         self.cluster = cluster
         self.control_plane = ControlPlane(
             programs,
-            CLUSTER="kubernetes",
-            NAMESPACE=SYSTEM_NAMESPACE,
-            KUBECONFIG=str(cluster.kubeconfig(CONTROL_PLANE)),
+            **cluster.environ(),
         ).start()
         gateway = HttpGateway(programs, self.control_plane.address).start()
         for number in range(BASES):
@@ -36,8 +32,9 @@ class Stage:
 
     def kubectl(self, *arguments: str) -> str:
         """Run kubectl as administrator."""
-        command = [str(kubectl()), "--kubeconfig", str(self.cluster.kubeconfig()), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        done = self.cluster.kubectl(*arguments)
+        done.check_returncode()
+        return done.stdout
 
     def ages(self) -> dict[str, str]:
         """Return AGE of each VNode, as kubectl shows it."""

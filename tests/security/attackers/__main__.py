@@ -16,6 +16,8 @@ from tests.security.attackers.crowds import PREFACE, crowd
 
 NAMES = ("invented-http", "invented-mqtt", "answers", "crowds", "malformed")
 BEAT_EVERY = 5.0
+PEER = "127.0.0.67"
+"""Of the bases with hostile answers: sources that have invented bases wait for turns of their own."""
 RENEW_EVERY = 2.0
 TURNS = 12
 """Rounds of malformed requests between two looks at the clock."""
@@ -30,9 +32,12 @@ async def answers(port: int, count: int, seconds: float) -> str:
         while time.monotonic() - began < seconds:
             for number, base in enumerate(bases):
                 with suppress(OSError):
-                    heard[await invented.post(port, invented.heartbeat(number, base.port, ip="127.0.0.1"))] += 1
+                    body = invented.heartbeat(f"hostile-{number}", "127.0.0.1", base.port)
+                    heard[await invented.post(port, body, PEER)] += 1
             await asyncio.sleep(BEAT_EVERY)
-        return f"{said(heard)}; asked {sum(base.asked for base in bases)} times"
+        if not (asked := sum(base.asked for base in bases)):
+            raise SystemExit("nobody asked the hostile bases, so that nothing was attacked")
+        return f"{said(heard)}; asked {asked} times"
 
 
 def crowds(ports: list[int], count: int, seconds: float) -> str:

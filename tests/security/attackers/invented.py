@@ -11,22 +11,27 @@ from paho.mqtt.enums import CallbackAPIVersion
 AT_ONCE = 64
 """Connections at the same time."""
 PEER = "127.0.0.66"
+"""Where their heartbeats come from."""
 CLOSED = 1239
 """A port where nobody listens."""
 
 
-def heartbeat(number: int, port: int, ip: str = "") -> bytes:
-    """Return the heartbeat of a base, which has an address of its own on this machine unless one is given."""
-    identity, ip = f"invented-{number}", ip or f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+def heartbeat(identity: str, ip: str, port: int) -> bytes:
+    """Return the heartbeat of a base."""
     metadata = {"identity": identity, "name": "invented", "version": "1", "clusterName": "default"}
     data = {"baseMetadata": metadata, "localIP": ip, "port": port, "state": "activated"}
     return json.dumps(data).encode()
 
 
-async def post(port: int, body: bytes) -> str:
+def invented(number: int, port: int) -> bytes:
+    """Return the heartbeat of a base that is not there, which has an address of its own on this machine."""
+    return heartbeat(f"invented-{number}", f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", port)
+
+
+async def post(port: int, body: bytes, peer: str = PEER) -> str:
     """Post a heartbeat as a stranger, and return the first line of the answer; raises OSError."""
     head = f"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(PEER, 0))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(peer, 0))
     try:
         writer.write(head.encode() + body)
         # To the end: who closes first keeps its port for a while.
@@ -42,7 +47,7 @@ async def over_http(port: int, count: int, seconds: float = 0.0) -> Counter[str]
     async def invent(number: int) -> None:
         async with room:
             try:
-                answers[await post(port, heartbeat(number, CLOSED))] += 1
+                answers[await post(port, invented(number, CLOSED))] += 1
             except OSError as error:
                 answers[type(error).__name__] += 1
 
@@ -63,7 +68,7 @@ def over_mqtt(port: int, count: int, seconds: float = 0.0) -> str:
     began = time.monotonic()
     for number in range(count):
         time.sleep(max(0.0, began + seconds * number / count - time.monotonic()))
-        data = json.loads(heartbeat(number, 0))
+        data = json.loads(invented(number, 0))
         envelope = json.dumps({"data": data, "publishTimestamp": int(time.time() * 1000)})
         client.publish(f"koupleless_dev/invented-{number}/base/heart", envelope, qos=1)
     client.publish("koupleless_dev/last/base/none", b"", qos=1).wait_for_publish(60.0)

@@ -11,9 +11,10 @@ from typing import Self
 from uuid import uuid4
 
 from controlplane.app.base.kubelet import NO_KUBELET, KubeletAddress
+from controlplane.app.base.modulelimits import ModuleLimits
 from controlplane.app.base.prober import Prober
 from controlplane.app.base.surroundings import Surroundings
-from controlplane.app.events import About, Recorder
+from controlplane.app.events import Recorder
 from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.foreignpods import ForeignPods
 from controlplane.app.fleet.router import ReportRouter
@@ -27,8 +28,9 @@ from controlplane.app.roster import Roster
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.app.workloads.followers import FollowerScaling
 from controlplane.app.workloads.ignored import IgnoredDeployments
+from controlplane.app.workloads.releases import BatchedReleases
 from controlplane.cluster.adapter import ApiCluster, kubelet_services
-from controlplane.cluster.api import LEASES, NODES, PODS, Json, Resource
+from controlplane.cluster.api import DEPLOYMENTS, LEASES, NODES, PODS, Json, Resource
 from controlplane.domain.facts import (
     Address,
     BaseState,
@@ -78,12 +80,17 @@ class Api(FakeApiServer):
         self.away = False
         self.fail_scale: ClusterError | None = None
         """The error of the next scaling of a Deployment."""
+        self.fail_release: ClusterError | None = None
+        """The error of the next write of how far a release is."""
 
     def _called(self, call: Call) -> None:
         if self.away:
             raise Transient("the API server is away")
         if call.subresource == "scale" and self.fail_scale is not None:
             error, self.fail_scale = self.fail_scale, None
+            raise error
+        if call.resource == DEPLOYMENTS and call.subresource == "status" and self.fail_release is not None:
+            error, self.fail_release = self.fail_release, None
             raise error
         super()._called(call)
 
@@ -188,7 +195,7 @@ class Stage:
         self.policy = policy or Policy(replica="replica-0", env="dev", version="test")
         clock, random = LoopClock(), Random(7)
         self.cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
-        self.recorder = Recorder(self.cluster, clock, env="dev", own=About("Lease", "default", "module-controller-r0"))
+        self.recorder = Recorder(self.cluster, clock, env="dev", own="default/module-controller-r0")
         self.roster = Roster(Outages(self.recorder))
         self.gateways = GatewayDirectory(clock.monotonic, self.roster)
         self.members = Membership(
@@ -205,9 +212,8 @@ class Stage:
             random=random,
             sole=sole,
         )
-        self.leases = LeaseKeeper(
-            self.cluster, clock, self.members, self.roster, self.recorder, env="dev", random=random
-        )
+        shared = self.cluster, clock, self.members, self.roster, self.recorder
+        self.leases = LeaseKeeper(*shared, env="dev", random=random, times=self.policy.leases)
         self.probes = FakeProbes()
         self.prober = Prober(self.probes, clock, random)
         self.services = kubelet_services(api, "default", clock) if kubelet_port else None
@@ -222,11 +228,23 @@ class Stage:
             random=random,
             kubelet=KubeletAddress(self.services, kubelet_port, "dev") if self.services is not None else NO_KUBELET,
             prober=self.prober,
+            limits=ModuleLimits(self.cluster.limited_pods),
         )
         self.fleet = Fleet(around, self.members)
+        self.foreign_pods = ForeignPods(
+            self.cluster, self.roster, self.leases, self.recorder, self.policy, clock, random
+        )
         self.baselines = Baselines(self.cluster, self.roster, self.policy)
         self.router = ReportRouter(self.roster, self.leases, self.members, self.baselines, clock)
         self.peers = self.new_peers()
+        self.releases = BatchedReleases(
+            cluster=self.cluster,
+            clock=clock,
+            recorder=self.recorder,
+            policy=self.policy,
+            random=random,
+            mine=lambda _key: True,
+        )
         self.link = FakeLink()
         self.gateway_up = True
         self.bases = Bases(self)
@@ -336,10 +354,11 @@ class Stage:
             "recorder": self.recorder.run(),
             "fleet": self.fleet.run(),
             "router": self.router.run(),
-            "foreign-pods": ForeignPods(self.cluster, self.roster, self.recorder, LoopClock()).run(),
+            "foreign-pods": self.foreign_pods.run(),
             "bases": self.bases.run(),
             **({"services": self.services.run()} if self.services is not None else {}),
             "ignored": IgnoredDeployments(self.cluster, self.recorder, self.policy, self.members.mine).run(),
+            "releases": self.releases.run(),
             **({"peers": self.peers.run()} if self.policy.peers_follow else {}),
         }
         async with asyncio.TaskGroup() as group:

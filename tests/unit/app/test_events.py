@@ -4,7 +4,10 @@ import asyncio
 
 import pytest
 
-from controlplane.app.events import Happening
+from controlplane.app.events import ATTEMPTS, Happening
+from controlplane.app.metrics import EVENTS_DROPPED
+from controlplane.app.ports import Transient
+from controlplane.cluster.api import EVENTS
 from controlplane.domain.objects import ModuleDeployment
 from controlplane.domain.remarks import Remark
 from tests.unit.app.harness import Api, Stage
@@ -12,7 +15,24 @@ from tests.unit.app.harness import Api, Stage
 pytestmark = pytest.mark.looptime
 
 URL = "https://deploy:pass-word@repo.example/biz1.jar?Signature=5ecret&v=1"
+REMARK = Remark(True, "Failed", "a module failed")
 SHOWN = "https://***@repo.example/biz1.jar?Signature=***&v=1"
+
+
+@pytest.mark.parametrize(
+    ("failures", "written"), [(1, 1), (ATTEMPTS - 1, 1), (ATTEMPTS, 0)], ids=["once", "for a minute", "for long"]
+)
+async def test_an_event_that_the_cluster_turns_away_is_written_again_for_a_while(failures: int, written: int) -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        await asyncio.sleep(5.0)
+        api.fail("create", *[Transient("too many requests")] * failures)
+        dropped = EVENTS_DROPPED._value.get()
+        stage.recorder.node(None, "vnode.b1.dev", REMARK)
+        await asyncio.sleep(200.0)
+        events = (await api.list(EVENTS)).items
+        assert [event["message"] for event in events if event["reason"] == "Failed"] == ["a module failed"] * written
+        assert EVENTS_DROPPED._value.get() - dropped == 1 - written
 
 
 async def test_secrets_of_urls_leave_it_masked(capsys: pytest.CaptureFixture[str]) -> None:

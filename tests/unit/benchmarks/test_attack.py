@@ -28,4 +28,5 @@ def test_figures_are_beside_their_targets() -> None:
 
 
 def test_the_most_memory_that_a_process_had() -> None:
-    assert usage.peak(os.getpid()) >= usage.of(os.getpid()).resident
+    resident = usage.of(os.getpid()).resident
+    assert usage.peak(os.getpid()) >= resident

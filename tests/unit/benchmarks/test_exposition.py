@@ -5,7 +5,7 @@ import math
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from benchmarks.exposition import Exposition, parse
+from benchmarks.exposition import Exposition, parse, total
 
 
 class Program:
@@ -42,6 +42,15 @@ def test_only_what_was_added_counts(program: Program) -> None:
     program.requests.labels("create", "nodes", "201").inc()
     assert program.scrape().since(before).writes() == {("create", "nodes"): 1, ("patch", "leases"): 2}
     assert program.scrape().since(program.scrape()).writes() == {}
+
+
+def test_programs_count_together(program: Program) -> None:
+    program.requests.labels("patch", "leases", "200").inc(2)
+    other = Program()
+    other.requests.labels("patch", "leases", "200").inc(3)
+    other.requests.labels("create", "nodes", "201").inc()
+    both = total([program.scrape(), other.scrape()])
+    assert both.writes() == {("create", "nodes"): 1, ("patch", "leases"): 5}
 
 
 def test_quantiles_lie_within_their_bucket(program: Program) -> None:

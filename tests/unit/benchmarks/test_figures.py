@@ -55,3 +55,13 @@ def test_json_has_the_same_figures_with_null_for_nan() -> None:
 def test_numbers_have_about_three_significant_digits() -> None:
     texts = [number(value) for value in (0, 0.0421, 1.234, 12.34, 1234.5, math.nan)]
     assert texts == ["0.00", "0.042", "1.23", "12.3", "1,234", "-"]
+
+
+def test_a_target_may_be_the_smallest_that_is_good_enough() -> None:
+    slow, fast = (Figure("rate", value, "1/s", 8000.0, at_least=True) for value in (4000.0, 16_000.0))
+    assert (slow.ratio, slow.missed, slow.aim) == (2, True, ">= 8,000")
+    assert (fast.ratio, fast.missed) == (0.5, False)
+    nothing = Figure("rate", 0.0, "1/s", 8000.0, at_least=True)
+    assert (nothing.ratio, nothing.missed) == (None, True)
+    assert not Figure("rate", 0.0, "1/s").missed
+    assert not Figure("rate", math.nan, "1/s", 8000.0, at_least=True).missed

@@ -1,12 +1,15 @@
 """Scenarios of the benchmarks: their work, their arguments, and what they count."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import main, parser
+from benchmarks.__main__ import main
 from benchmarks.api import Json, gone, ready
-from benchmarks.install import at_rate, bound_pod, plan
+from benchmarks.install import at_rate
+from benchmarks.modules import bound_pod, plan
+from benchmarks.options import parser
 from benchmarks.rollout import audited, daemon_set
 from benchmarks.stage import identities, node
 
@@ -69,6 +72,14 @@ def test_only_a_deleted_object_is_gone() -> None:
         ["idle", "--seconds", "soon"],
         ["mqtt", "--bases", "10001"],
         ["mqtt", "--burst", "0"],
+        ["scale", "--bases", "500,10001"],
+        ["scale", "--bases", "500,"],
+        ["all", "--scale", "-1"],
+        ["all", "--scale", "small"],
+        ["all", "--only", "scale"],
+        ["all", "--with", "nonsense --bases 1"],
+        ["table"],
+        ["tools", "--vnodes", "10001"],
         ["fly"],
     ],
 )
@@ -82,7 +93,16 @@ def test_help_names_all_measurements(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         parser().parse_args(["--help"])
     text = capsys.readouterr().out
-    assert all(name in text for name in ("onboarding", "install", "idle", "mqtt"))
+    assert all(name in text for name in ("onboarding", "install", "idle", "mqtt", "scale", "all", "table"))
+
+
+def test_a_file_that_is_no_report_is_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "kept.json"
+    for text in ("{}", "[1]"):
+        kept.write_text(text)
+        assert main(["table", str(kept)]) == 1
+    assert main(["table", str(tmp_path / "none")]) == 1
+    assert "reports" in capsys.readouterr().err
 
 
 def test_writes_are_counted_by_kind_and_pod_from_an_audit_log() -> None:

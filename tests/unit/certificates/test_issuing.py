@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,3 +85,15 @@ def test_broken_bytes_are_read_or_refused(at: int, byte: int, cut: int) -> None:
 def test_arbitrary_bytes_are_no_key(content: bytes) -> None:
     with pytest.raises(Unusable):
         read_key(content)
+
+
+@pytest.mark.parametrize("address", ["10.96.0.7", "fd00::7"])
+def test_an_address_is_an_address_in_the_certificate(address: str) -> None:
+    """Clients that connect to an address look for it among addresses, not among names."""
+    pair = issuing.sign(AUTHORITY, [address], NOW)
+    alternatives = x509.load_pem_x509_certificate(pair.crt).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert [str(each) for each in alternatives.value.get_values_for_type(x509.IPAddress)] == [address]
+    leaf = read_leaf(Certificates.read(pair.crt), pair.key, Certificates.read(AUTHORITY.crt))
+    assert leaf.names == {SERVER_NAME, address}

@@ -254,7 +254,7 @@ class TestOthers:
         keeper = await started(world)
         assert crt(keeper) == parts["tls.crt"]
         text = " ".join(keeper.notes())
-        assert "lacks the DNS name module-controller" in text
+        assert "lacks the name module-controller" in text
         assert "there is no ca.crt" in text
 
     async def test_a_config_map_of_theirs_is_left_alone(self, world: World) -> None:

@@ -58,16 +58,19 @@ async def test_informers_select_by_label_and_environment(api: FakeApiServer) -> 
     env = "virtual-kubelet.koupleless.io/env"
     assert {(call.resource.plural, call.subject, call.label_selector) for call in api.made("list")} == {
         ("pods", "", f"{component}=module"),
+        ("pods", "", f"koupleless.alipay.com/max-module-count,{component}!=module"),
+        ("pods", "", f"{component}!=module"),
         ("nodes", "", f"{component}=vnode,{env}=dev"),
         ("leases", "kube-node-lease", f"{component}=vnode-lease,{env}=dev"),
         ("leases", "default", f"{component}=module-controller,{env}=dev"),
         ("deployments", "", f"{env}=dev"),
         ("deployments", "", f"virtual-kubelet.koupleless.io/strategy=peer,!{env}"),
     }
+    assert {call.field_selector for call in api.made("list")} == {"", "status.phase=Pending,spec.nodeName!="}
 
 
 async def test_trouble_names_every_informer_that_has_it(api: FakeApiServer) -> None:
-    api.fail("list", *[Transient("connection refused")] * 5)
+    api.fail("list", *[Transient("connection refused")] * 8)
     cluster = ApiCluster(api, env="dev", kind="embedded", clock=LoopClock())
     task = asyncio.create_task(cluster.run())
     await asyncio.sleep(0.1)

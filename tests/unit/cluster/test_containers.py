@@ -107,6 +107,21 @@ def test_containers_without_a_version_beside_one_with_it_are_no_modules() -> Non
     )
 
 
+def test_a_container_whose_image_is_a_url_is_a_module() -> None:
+    url = "https://repo.example/biz1-0.0.1.jar"
+    seen = reading.pod(pod({"name": "proxy", "image": "istio/proxyv2:1.2"}, {"name": "biz1", "image": url}))
+    assert seen.containers == (Container("biz1", url, "0.0.1"),)
+    assert seen.others == (OtherContainer(ContainerKind.CONTAINER, "proxy", "istio/proxyv2:1.2"),)
+
+
+def test_an_annotation_says_the_version_of_all_modules_of_a_pod() -> None:
+    metadata = {"annotations": {"module.koupleless.io/version": "3"}}
+    template = {"metadata": metadata, "spec": {"containers": [{"name": "b", "image": "https://repo.example/b.jar"}]}}
+    deployment = reading.module_deployment({"metadata": {"name": "d"}, "spec": {"template": template}})
+    seen = reading.pod({**template, "metadata": {"name": "p", "namespace": "ns", **metadata}})
+    assert [each.version for each in (*deployment.containers, *seen.containers)] == ["3", "3"]
+
+
 def test_where_no_container_has_a_version_all_count_as_modules() -> None:
     seen = reading.pod(pod({"name": "a"}, {"name": "b"}))
     assert [container.name for container in seen.containers] == ["a", "b"]

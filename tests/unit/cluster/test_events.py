@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.app.ports import Transient
+from controlplane.app.ports import Transient, Unknown
 from controlplane.cluster.api import EVENTS
 from controlplane.cluster.events import EventWriter
 from controlplane.domain.objects import ClusterEvent
@@ -88,6 +88,22 @@ async def test_a_failed_write_is_not_counted_as_a_repetition() -> None:
         await writer.write(EVENT)
     await writer.write(EVENT)
     assert [call.verb for call in api.calls] == ["create", "create"]
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_an_event_that_may_be_there_is_not_written_twice(written: bool) -> None:
+    api = FakeApiServer()
+    writer = EventWriter(api, LoopClock())
+    api.fail("create", Unknown("timed out"))
+    with pytest.raises(Unknown):
+        await writer.write(EVENT)
+    (call,) = api.calls
+    if written:
+        assert call.body is not None
+        await api.create(EVENTS, call.body, "ns")
+    await writer.write(EVENT)
+    events = (await api.list(EVENTS)).items
+    assert [event["count"] for event in events] == [1]
 
 
 async def test_memory_is_bounded() -> None:

@@ -10,7 +10,7 @@ import pytest
 from controlplane.app.ports import Rejected, Transient
 from controlplane.cluster import reading
 from controlplane.cluster.api import NODES, PODS, WatchEvent
-from controlplane.cluster.informer import ModulePodInformer, ObjectInformer
+from controlplane.cluster.informer import BoundPodInformer, ObjectInformer
 from controlplane.domain.objects import Node
 from tests.fakes.apiserver import FakeApiServer
 from tests.unit.cluster.clock import LoopClock
@@ -231,7 +231,7 @@ async def test_a_deletion_waits_for_the_watch_and_no_longer_than_its_patience() 
 
 async def test_pods_are_kept_by_node_oldest_first_and_a_move_touches_both_nodes() -> None:
     api = FakeApiServer()
-    informer = ModulePodInformer(
+    informer = BoundPodInformer(
         api, PODS, reading.pod, selector="component=vnode", clock=LoopClock(), chance=lambda: 0.0
     )
     touched: list[str] = []
@@ -255,7 +255,7 @@ async def test_pods_are_kept_by_node_oldest_first_and_a_move_touches_both_nodes(
 async def test_of_pods_created_in_the_same_second_the_one_that_was_bound_first_is_the_older() -> None:
     """Their names would order them the other way, for as long as both exist."""
     api = FakeApiServer()
-    informer = ModulePodInformer(
+    informer = BoundPodInformer(
         api, PODS, reading.pod, selector="component=vnode", clock=LoopClock(), chance=lambda: 0.0
     )
     async with _running(informer):

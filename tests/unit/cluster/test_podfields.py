@@ -76,7 +76,8 @@ def test_defaults_of_the_api_server_are_not_reported() -> None:
         (spec(serviceAccountName="shop"), "serviceAccountName"),
         (spec(hostNetwork=True), "hostNetwork"),
         (spec(hostUsers=False), "hostUsers"),
-        (spec(securityContext={"runAsUser": 1000}), "securityContext"),
+        (spec(securityContext={"sysctls": [{"name": "a", "value": "1"}]}), "securityContext.sysctls"),
+        (spec(securityContext={"seccompProfile": {"type": "Unconfined"}}), "securityContext.seccompProfile.type"),
         (spec(imagePullSecrets=[{"name": "repo"}]), "imagePullSecrets"),
         (spec(resources={"limits": {"memory": "1Gi"}}), "resources.limits"),
         (spec({"command": ["java"]}), "command of biz1"),
@@ -85,7 +86,11 @@ def test_defaults_of_the_api_server_are_not_reported() -> None:
         (spec({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}), "lifecycle.preStop of biz1"),
         (spec({"ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}]}), "ports.hostPort of biz1"),
         (spec({"resources": {"limits": {"cpu": "1"}}}), "resources.limits of biz1"),
-        (spec({"securityContext": {"privileged": True}}), "securityContext of biz1"),
+        (spec({"securityContext": {"privileged": True}}), "securityContext.privileged of biz1"),
+        (
+            spec({"securityContext": {"capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}}}),
+            "securityContext.capabilities.add of biz1",
+        ),
         (spec({"tty": True}), "tty of biz1"),
     ],
 )
@@ -100,6 +105,18 @@ def test_a_field_that_a_user_set_is_reported(obj: Json, named: str) -> None:
         spec(nodeSelector={"a": "b"}),
         spec(terminationGracePeriodSeconds=120),
         spec(hostUsers=True),
+        spec(securityContext={"runAsUser": 1000, "fsGroup": 1000, "seLinuxOptions": {"level": "s0:c1,c2"}}),
+        spec(
+            {
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "privileged": False,
+                    "readOnlyRootFilesystem": True,
+                }
+            },
+            securityContext={"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        ),
         spec({"args": ["--x"]}),
         spec({"startupProbe": {"grpc": {"port": 80}}}),
         spec({"resources": {"requests": {"memory": "1Mi"}}}),

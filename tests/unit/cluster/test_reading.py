@@ -78,6 +78,10 @@ def test_a_distorted_pod_gives_a_view_of_proper_types(obj: dict[str, Any]) -> No
     assert all(isinstance(container.name, str) and isinstance(container.image, str) for container in pod.containers)
     assert all(isinstance(value, str) for value in (*pod.labels, *pod.labels.values(), pod.node_name, pod.uid))
     assert all(isinstance(status.restart_count, int) for status in pod.status.containers)
+    foreign = reading.foreign_pod(obj)
+    assert (foreign.key, foreign.uid, foreign.node_name) == (pod.key, pod.uid, pod.node_name)
+    assert (foreign.owner_kind, foreign.deleting) == (pod.owner_kind, pod.deleting)
+    assert isinstance(foreign.status.phase, str)
 
 
 @given(distorted(_NODE).filter(_is_object))

@@ -25,7 +25,7 @@ _TEST = re.compile(r"\b(tests/[\w/]+\.py)::(\w+)")
 _METRIC = re.compile(r"\bkoupleless_[a-z0-9_]+\b")
 _REASON = re.compile(r'"([A-Z][a-z]+(?:[A-Z]+[a-z]*)+)"')
 _NO_REASONS = re.compile(
-    r"No(Execute|Schedule)|InternalIP|NotIn|DaemonSet|PodScheduled|DoesNotExist|\w+Exception|\w+(Id|Service)"
+    r"(PreferNo|No)(Execute|Schedule)|\w+ClusterAutoscaler|InternalIP|NotIn|RuntimeDefault|DaemonSet|PodScheduled|DoesNotExist|\w+Exception|\w+(Id|Service)"
 )
 
 

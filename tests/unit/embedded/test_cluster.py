@@ -133,6 +133,24 @@ async def test_a_pod_waits_for_a_node_and_says_why(store: EmbeddedApiServer, age
     assert reasons == {"FailedScheduling": 2, "Scheduled": 2}
 
 
+async def test_the_event_of_a_placed_pod_names_rules_that_were_not_looked_at(
+    store: EmbeddedApiServer, agent: Agent
+) -> None:
+    await nodes(store, "n1")
+    constraint = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    preferred = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {}}]}
+    obj = pod("p", {**container(), "resources": {"requests": {"memory": "1Mi"}}})
+    obj["spec"]["topologySpreadConstraints"] = [constraint]
+    obj["spec"]["affinity"]["podAffinity"] = preferred
+    await store.apply(obj)
+    await until(store, ready(1))
+    (event,) = await objects(store, EVENTS)
+    assert event["message"] == (
+        "Successfully assigned default/p to n1; the embedded scheduler does not go by topologySpreadConstraints, "
+        "affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution, resources.requests"
+    )
+
+
 async def test_a_deployment_spreads_over_bases_and_reports_its_state(store: EmbeddedApiServer, agent: Agent) -> None:
     await nodes(store, "n1", "n2", "n3")
     await store.apply(deployment("d", 3, apart=True))

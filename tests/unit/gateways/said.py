@@ -44,13 +44,19 @@ def reply(
 
 
 def health(
-    state: str = "UNSPECIFIED", metaspace: tuple[int, int, int] | None = None, java_version: str = ""
+    state: str = "UNSPECIFIED",
+    metaspace: tuple[int, int, int] | None = None,
+    java_version: str = "",
+    cpus: int = 0,
+    usage: pb.Usage | None = None,
 ) -> pb.Health:
     used, committed, most = metaspace or (0, 0, 0)
     return pb.Health(
         state=pb.BaseState.Value(f"BASE_STATE_{state}"),
         metaspace=pb.Metaspace(used_bytes=used, committed_bytes=committed, max_bytes=most) if metaspace else None,
         java_version=java_version,
+        cpus=cpus,
+        usage=usage,
     )
 
 

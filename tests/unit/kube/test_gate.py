@@ -48,6 +48,24 @@ async def test_urgent_requests_overtake_those_that_wait() -> None:
     assert log == ["normal 0", "urgent", "normal 1", "normal 2", "normal 3"]
 
 
+async def test_urgent_requests_take_nothing_from_the_rate_of_others() -> None:
+    """The renewals of a large fleet alone may be more than the rate."""
+    gate = Gate(rate=10, burst=1, patience=2.0)
+
+    async def renew() -> None:
+        while True:
+            await _pass(gate, [], "urgent", urgent=True)
+            await asyncio.sleep(0.01)
+
+    renewing = asyncio.create_task(renew())
+    await asyncio.sleep(60)
+    began = _now()
+    for number in range(11):
+        await _pass(gate, [], str(number))
+    assert _now() - began == pytest.approx(1.0, abs=0.01)
+    renewing.cancel()
+
+
 async def test_urgent_requests_have_places_of_their_own() -> None:
     gate = Gate(rate=1000, burst=1000, concurrent=2)
     log: list[str] = []

@@ -1,4 +1,4 @@
-"""Who may read logs: either right on the Node is enough, and refusals have the status that the API server passes on."""
+"""Who may do what: either right on the Node is enough, and refusals have the status that the API server passes on."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -8,7 +8,7 @@ import pytest
 from controlplane.access.refusals import CannotReview, TooManyReviews, Unauthenticated
 from controlplane.access.reviews import Reviewer
 from controlplane.domain.access import Access, Caller
-from controlplane.kubelet.access import KubeletAccess
+from controlplane.kubelet.access import LOGS, KubeletAccess
 from service.refusals import RequestRefused
 
 ANN = Caller("ann")
@@ -19,6 +19,7 @@ class Reviews:
 
     def __init__(self, *allowed: tuple[str, str]) -> None:
         self.allowed = allowed
+        self.asked: list[tuple[str, str]] = []
         self.error: Exception | None = None
 
     async def whose(self, token: str, *, audience: str = "", peer: str = "") -> Caller:
@@ -30,7 +31,8 @@ class Reviews:
 
     async def may(self, _caller: Caller, access: Access) -> bool:
         assert (access.verb, access.resource) == ("get", "nodes")
-        return (access.subresource, access.name) in self.allowed
+        self.asked.append((access.subresource, access.name))
+        return self.asked[-1] in self.allowed
 
 
 def access(reviews: Reviews) -> KubeletAccess:
@@ -78,12 +80,19 @@ async def test_each_refusal_has_its_status(error: Exception, status: int) -> Non
 
 @pytest.mark.parametrize("subresource", ["proxy", "log"])
 async def test_either_right_is_enough(subresource: str) -> None:
-    await access(Reviews((subresource, "vnode.b1.dev"))).must_read_logs(ANN, "vnode.b1.dev")
+    await access(Reviews((subresource, "vnode.b1.dev"))).must(ANN, "get", "vnode.b1.dev", LOGS)
 
 
 async def test_rights_are_those_on_the_node_in_question() -> None:
     reviews = Reviews(("proxy", "vnode.b1.dev"))
     for node in ("vnode.b2.dev", ""):
-        refused = await refusal(access(reviews).must_read_logs(ANN, node))
+        refused = await refusal(access(reviews).must(ANN, "get", node, LOGS))
         assert refused.status == 403
-        assert "ann may not get nodes/proxy or nodes/log" in refused.text
+        assert "ann may not get nodes/log or nodes/proxy" in refused.text
+
+
+async def test_a_right_on_every_node_is_asked_for_once() -> None:
+    reviews = Reviews(("proxy", ""))
+    for node in ("vnode.b1.dev", "vnode.b2.dev"):
+        await access(reviews).must(ANN, "get", node, LOGS)
+    assert {name for _, name in reviews.asked} == {""}

@@ -45,7 +45,13 @@ class Cluster(FakeApiServer):
     error: Rejected | None = None
 
     async def list(
-        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        from_memory: bool = False,
     ) -> ObjectList:
         self.asked.append((namespace, field_selector))
         if self.error is not None:
@@ -129,8 +135,8 @@ async def test_several_candidates_are_refused() -> None:
 
 async def test_a_base_without_a_pod_is_reported() -> None:
     text = await refused()
-    assert "the base of vnode.b1.dev (host 'shop-0', address '10.1.0.7') runs in no Pod" in text
-    assert "address 'not known'" in await refused(of=node("", ""))
+    assert text == "the base of vnode.b1.dev (host shop-0, address 10.1.0.7) runs in no Pod of this cluster"
+    assert "address not known" in await refused(of=node("", ""))
 
 
 async def test_no_more_is_asked_than_needed_and_nothing_can_be_injected() -> None:
@@ -154,7 +160,13 @@ async def test_a_missing_permission_is_reported() -> None:
 async def test_malformed_pods_are_no_bases(obj: Json) -> None:
     class Malformed(Cluster):
         async def list(
-            self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+            self,
+            resource: Resource,
+            *,
+            namespace: str = "",
+            label_selector: str = "",
+            field_selector: str = "",
+            from_memory: bool = False,
         ) -> ObjectList:
             return ObjectList((obj,), "1")
 

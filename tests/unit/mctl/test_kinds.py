@@ -56,6 +56,9 @@ def test_documents_have_the_keys_of_the_page_in_its_order(title: str, kind: Item
 
 def test_cells_and_documents_of_a_vnode_mark_unknown_values() -> None:
     unknown = pb.VNode(modules_unknown=True, labels={"b": "2", "a": "1"})
+    cordoned = pb.VNode(state=pb.V_NODE_STATE_READY, unschedulable=True)
+    assert kinds.VNODE.cell(cordoned, "STATE") == "Ready,SchedulingDisabled"
+    assert (kinds.VNODE.document(cordoned)["state"], kinds.VNODE.document(cordoned)["unschedulable"]) == ("Ready", True)
     unknown.state = 99  # type: ignore[assignment]  # a newer server
     document = kinds.VNODE.document(unknown)
     assert (document["modules"], document["state"], document["created"]) == (None, "Unknown", None)

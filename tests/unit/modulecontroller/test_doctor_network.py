@@ -46,7 +46,7 @@ class TestKubelet:
         found = await cluster.kubelet_service(api, self.SETTINGS)
         assert found.level is Level.ERROR
         assert found.message == "Services of namespace apps cannot be listed: forbidden (HTTP 403)"
-        assert "deploy/kubelet/rbac.yaml" in found.fix
+        assert "deploy/kubelet" in found.fix
 
 
 class TestAddresses:

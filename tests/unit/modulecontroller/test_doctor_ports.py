@@ -110,7 +110,7 @@ async def test_with_certificates_and_tokens_nothing_is_dangerous(
     )
     assert {each.level for each in found.values()} == {"ok"}
     assert f"TLS: open to who shows a certificate of GRPC_CLIENT_CA_PATH={ca}" in found["GRPC_CERTIFICATE_PORT"].message
-    assert "TLS: open to who may get nodes/proxy or nodes/log" in found["KUBELET_PROXY_PORT"].message
+    assert "TLS: open to who may get subresources of nodes" in found["KUBELET_PROXY_PORT"].message
     bases = found["HTTP_TUNNEL_LISTEN_PORT"].message
     assert "TLS: open to bases that have a token of HTTP_TUNNEL_TOKEN_KEYS, at the addresses that they name" in bases
     assert KEY not in str(found)
@@ -122,7 +122,8 @@ async def test_module_controller_has_the_status_ports_of_its_children(monkeypatc
     for tunnel in ("ENABLE_HTTP_TUNNEL", "ENABLE_MQTT_TUNNEL"):
         monkeypatch.setenv(tunnel, "true")
     found = await look(monkeypatch, CLUSTER="kubernetes")
-    assert found.keys() == listening()["module-controller"]
+    assert found.keys() == listening()["module-controller"] | {"KUBELET_PROXY_PORT"}
+    assert "not there without deploy/kubelet" in found["KUBELET_PROXY_PORT"].message
     assert "of this machine or one that the API server knows" in found["GRPC_PORT"].message
 
 

@@ -6,9 +6,10 @@ from random import Random
 from typing import Any
 
 from controlplane.app.base.kubelet import NO_KUBELET
+from controlplane.app.base.modulelimits import ModuleLimits
 from controlplane.app.base.prober import Prober
 from controlplane.app.base.surroundings import Surroundings
-from controlplane.app.events import About, Recorder
+from controlplane.app.events import Recorder
 from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
@@ -19,7 +20,6 @@ from controlplane.app.policy import Policy
 from controlplane.app.roster import Roster
 from controlplane.app.workloads.baselines import Baselines
 from controlplane.cluster.adapter import ApiCluster
-from controlplane.cluster.informer import ObjectInformer
 from controlplane.domain.access import Caller
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.member import Member
@@ -50,11 +50,9 @@ class Replica:
         chance = Random(world.random.random())
         policy = Policy(replica=name, env="dev", version="test", clustered=True)
         cluster = self.cluster = ApiCluster(self.api, env="dev", kind="model", clock=self.clock)
-        deployments = cluster.deployments.parts
-        for informer in (cluster.pods, cluster.nodes, cluster.leases, cluster.members, *deployments):
-            assert isinstance(informer, ObjectInformer)
+        for informer in cluster._informers:
             informer.chance = chance.random
-        recorder = Recorder(cluster, self.clock, env="dev", own=About("Lease", "default", "module-controller-r0"))
+        recorder = Recorder(cluster, self.clock, env="dev", own="default/module-controller-r0")
         roster = self.roster = Roster(Outages(recorder))
         self.gateways = GatewayDirectory(self.clock.monotonic, roster)
         self.members = Membership(
@@ -82,6 +80,7 @@ class Replica:
             random=chance,
             kubelet=NO_KUBELET,
             prober=Prober(NoProbes(), self.clock, chance),
+            limits=ModuleLimits(cluster.limited_pods),
         )
         self.fleet = Fleet(around, self.members)
         self.router = ReportRouter(roster, self.leases, self.members, Baselines(cluster, roster, policy), self.clock)

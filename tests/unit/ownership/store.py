@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Container, Coroutine
 from functools import lru_cache
 from typing import Any
 
 from controlplane.app.ports import ClusterError, Transient, Unknown
 from controlplane.cluster.api import EVENTS, Expired, Json, ObjectList, PatchType, Resource, WatchEvent
 from controlplane.domain.workloads.placement import matches, parse_selector
-from tests.fakes.apiserver import Call, FakeApiServer
+from tests.fakes.apiserver import Call, FakeApiServer, echoed
 from tests.unit.ownership.world import Process, World
 
 _selector = lru_cache(parse_selector)
@@ -57,8 +57,8 @@ def perform(request: Coroutine[Any, Any, Any]) -> Any:
 class SimWatch:
     """One watch of one process: events arrive in order, some time after they happened."""
 
-    def __init__(self, api: "SimApi", resource: Resource, labels: str) -> None:
-        self._api, self.resource, self._labels = api, resource, _selector(labels)
+    def __init__(self, api: "SimApi", resource: Resource, labels: str, echoes: Container[str]) -> None:
+        self._api, self.resource, self._labels, self._echoes = api, resource, _selector(labels), echoes
         self._arrived: deque[WatchEvent | ClusterError] = deque()
         self._queue: deque[WatchEvent] = deque()
         self._something = asyncio.Event()
@@ -109,7 +109,7 @@ class SimWatch:
         what = self._arrived.popleft()
         if isinstance(what, ClusterError):
             raise what
-        return what
+        return echoed(what, self._echoes)
 
 
 class SimApi:
@@ -200,7 +200,13 @@ class SimApi:
         return found
 
     async def list(
-        self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        from_memory: bool = False,
     ) -> ObjectList:
         found: ObjectList = await self._ask(
             lambda: self.store.list(
@@ -210,9 +216,16 @@ class SimApi:
         return found
 
     def watch(
-        self, resource: Resource, *, resource_version: str, namespace: str = "", label_selector: str = ""
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        echoes: Container[str] = (),
     ) -> AsyncIterator[WatchEvent]:
-        watch = SimWatch(self, resource, label_selector)
+        watch = SimWatch(self, resource, label_selector, echoes)
         if self.cut or not self.process.alive:
             watch.ended = True
             watch._arrived.append(Transient("no connection"))

@@ -9,9 +9,12 @@ import pytest
 from modulecontroller.doctor import cluster
 from tests.servers import bundles
 from tests.servers.bundles import (
+    ARGO_ROLLOUTS,
     ETCD,
+    HELM,
     KUBECTL,
     KUBERNETES,
+    METRICS_SERVER,
     OLDEST_KUBERNETES,
     Bundle,
     cache_folder,
@@ -68,7 +71,16 @@ def test_a_program_that_cannot_be_executed_is_not_found(tmp_path: Path) -> None:
     assert find(ETCD, {"KOUPLELESS_CACHE": str(tmp_path)}) is None
 
 
-@pytest.mark.parametrize("bundle", [ETCD, KUBERNETES, OLDEST_KUBERNETES, KUBECTL])
+def test_programs_without_the_folders_of_their_bundle_are_not_found(tmp_path: Path) -> None:
+    folder = put(tmp_path / ARGO_ROLLOUTS.key, *ARGO_ROLLOUTS.programs)
+    environ = {"KOUPLELESS_CACHE": str(tmp_path)}
+    assert find(ARGO_ROLLOUTS, environ) is None
+    for name in ARGO_ROLLOUTS.folders:
+        (folder / name).mkdir(parents=True)
+    assert find(ARGO_ROLLOUTS, environ) is not None
+
+
+@pytest.mark.parametrize("bundle", [ETCD, KUBERNETES, OLDEST_KUBERNETES, KUBECTL, METRICS_SERVER, ARGO_ROLLOUTS, HELM])
 def test_key_follows_what_pins_the_sources(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = bundle.key
     assert before.startswith(f"{bundle.name}-{bundle.version}-linux-")

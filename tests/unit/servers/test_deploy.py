@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controlplane.kubelet.settings import CA_CONFIG_MAP, TLS_SECRET
 from controlplane.settings import ControlPlaneSettings
 from modulecontroller.configuration import PROGRAMS, VARIABLES, survey
 from modulecontroller.settings import PROGRAM_NAMES
@@ -90,7 +91,7 @@ def test_roles_name_every_verb_and_resource() -> None:
 
 def test_the_page_lists_the_same_permissions() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Permissions")[2]
-    table = page.partition("With `KUBELET_PROXY_ENABLED`")[0]
+    table = page.partition("For the [kubelet API]")[0]
     listed = {(where, resource, verbs) for where, resource, verbs in _ROW.findall(table) if resource != "resources"}
     granted = {
         (
@@ -106,11 +107,17 @@ def test_the_page_lists_the_same_permissions() -> None:
 
 
 def test_every_file_is_a_part_of_a_form() -> None:
-    known = {DEPLOY / "rbac.yaml", DEPLOY / "tools.yaml", *(DEPLOY / form for form in FORMS)}
-    known |= {
-        KUBELET / name for name in ("rbac.yaml", "service.yaml", "network-policy.yaml", "single.yaml", "sharded.yaml")
-    }
-    for form in FORMS:
+    alone = (
+        "rbac.yaml",
+        "tools.yaml",
+        "admission-policy.yaml",
+        "flow-control.yaml",
+        "kubelet/exec.yaml",
+        "kubelet/signed.yaml",
+    )
+    known = {DEPLOY / name for name in alone}
+    known |= {DEPLOY / form for form in FORMS}
+    for form in (*FORMS, "kubelet"):
         if (DEPLOY / form).is_dir():
             kustomization = yaml.safe_load((DEPLOY / form / "kustomization.yaml").read_text())
             patches = [patch["path"] for patch in kustomization.get("patchesJson6902", [])]
@@ -118,15 +125,18 @@ def test_every_file_is_a_part_of_a_form() -> None:
     assert set(DEPLOY.rglob("*.yaml")) == {path for path in known if path.suffix == ".yaml"}
 
 
-def test_the_objects_for_certificates_are_empty_and_all_that_may_be_written() -> None:
-    objects = manifests.load(CERTIFICATES)
+@pytest.mark.parametrize("path", [CERTIFICATES, KUBELET / "certificates.yaml"])
+def test_the_objects_for_certificates_are_empty_and_all_that_may_be_written(path: Path) -> None:
+    objects = manifests.load(path)
     stored = {obj["kind"].lower() + "s": obj for obj in objects if obj["kind"] in ("Secret", "ConfigMap")}
     assert not any({"data", "stringData", "type"} & set(obj) for obj in stored.values())
     rules = [rule for obj in objects for rule in obj.get("rules", [])]
     assert [rule["resources"][0] for rule in rules if "patch" in rule["verbs"]] == list(stored)
     for rule in rules:
         (resource,) = rule["resources"]
-        assert rule["resourceNames"] == [stored[resource]["metadata"]["name"]]
+        # That of signed.yaml is only looked for.
+        seen = ["module-controller-kubelet-signed"] if rule["verbs"] == ["get"] else []
+        assert rule["resourceNames"] in (seen, [stored[resource]["metadata"]["name"]])
         assert set(rule["verbs"]) <= {"get", "patch"}
 
 
@@ -169,7 +179,8 @@ def test_named_ports_exist(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_everything_is_in_one_namespace_with_least_privilege(form: str) -> None:
-    assert {obj["metadata"]["namespace"] for obj in shipped(form)} == {NAMESPACE}
+    objects = [obj for obj in shipped(form) if not obj["kind"].startswith("ClusterRole")]
+    assert {obj["metadata"]["namespace"] for obj in objects} == {NAMESPACE}
     for name, spec in manifests.pod_specs(shipped(form)):
         assert spec["securityContext"]["runAsNonRoot"], name
         assert spec["enableServiceLinks"] is False, name
@@ -256,34 +267,29 @@ def test_the_two_forms_are_reached_at_the_same_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "form", "name"),
-    [("single.yaml", "module-controller.yaml", "module-controller"), ("sharded.yaml", "sharded", "controlplane")],
+    ("form", "name"), [("module-controller.yaml", "module-controller"), ("sharded", "controlplane")]
 )
-def test_the_patch_for_the_kubelet_api_fits_its_deployment(patch: str, form: str, name: str) -> None:
-    (patched,) = [obj for obj in shipped(form) if obj["kind"] == "Deployment" and obj["metadata"]["name"] == name]
-    (container,) = patched["spec"]["template"]["spec"]["containers"]
-    template = yaml.safe_load((KUBELET / patch).read_text())["spec"]["template"]
-    (added,) = template["spec"]["containers"]
-    assert added["name"] == container["name"]
-    (port,) = added["ports"]
-    assert port["name"] not in {each["name"] for each in container["ports"]}
+def test_the_kubelet_api_fits_the_deployment_of_either_form(form: str, name: str) -> None:
+    (deployment,) = [obj for obj in shipped(form) if obj["kind"] == "Deployment" and obj["metadata"]["name"] == name]
+    template = deployment["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    (port,) = [each for each in container["ports"] if each["name"] == "kubelet"]
+    settings = ControlPlaneSettings.model_validate({})
+    assert port["containerPort"] == settings.kubelet_proxy_port
     (service,) = manifests.load(KUBELET / "service.yaml")
-    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    labels = template["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
     assert service["spec"]["ports"][0]["targetPort"] == port["name"]
     # The first policy that selects a Pod cuts it off from all traffic that it does not name.
     (policy,) = manifests.load(KUBELET / "network-policy.yaml")
     assert policy["spec"]["ingress"] == [{"ports": [{"port": port["name"]}]}]
-    policies = [policy, *(obj for obj in shipped(form) if obj["kind"] == "NetworkPolicy")]
-    labels = patched["spec"]["template"]["metadata"]["labels"] | template["metadata"]["labels"]
-    selecting = [each for each in policies if selector_of(each).items() <= labels.items()]
+    policies = {obj["metadata"]["name"]: obj for obj in shipped(form) if obj["kind"] == "NetworkPolicy"}
+    policies[policy["metadata"]["name"]] = policy
+    selecting = [each for each in policies.values() if selector_of(each).items() <= labels.items()]
     assert len(selecting) == 2, "that for the API server is one more"
-    settings = ControlPlaneSettings.model_validate({})
-    assert port["containerPort"] == settings.kubelet_proxy_port
-    (mount,) = added["volumeMounts"]
-    assert {mount["mountPath"]} == {str(Path(settings.kubelet_files.crt.path).parent)}
-    assert {variable["name"] for variable in added["env"]} <= names(ControlPlaneSettings)
-    environ = {variable["name"] for variable in container["env"]}
-    assert "NAMESPACE" in environ, "the Service is looked for there"
+    assert "NAMESPACE" in {variable["name"] for variable in container["env"]}, "the Service is looked for there"
+    (secret, config_map) = [obj for obj in shipped("kubelet") if obj["kind"] in ("Secret", "ConfigMap")]
+    assert (secret["metadata"]["name"], config_map["metadata"]["name"]) == (TLS_SECRET, CA_CONFIG_MAP)
 
 
 class TestImage:

@@ -24,7 +24,7 @@ def reachable(policies: list[Json], labels: Mapping[str, str]) -> dict[str, list
     [
         ("module-controller.yaml", "module-controller", {"http-tunnel", "report"}, {"metrics"}),
         ("pod.yaml", "module-controller", {"http-tunnel", "report"}, {"metrics"}),
-        ("sharded", "controlplane", {"report"}, {"grpc", "metrics"}),
+        ("sharded", "controlplane", {"report", "kubelet"}, {"grpc", "metrics"}),
         ("sharded", "http-gateway", {"http-tunnel"}, {"metrics"}),
         ("sharded", "mqtt-gateway", set(), {"metrics"}),
     ],

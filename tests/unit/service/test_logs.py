@@ -35,7 +35,7 @@ def test_json_lines_have_the_bound_values(capsys: pytest.CaptureFixture[str]) ->
     structlog.get_logger("x").debug("not written")
     first, second = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert (first["event"], first["base"], first["module"], first["replica"]) == ("hello", "b1", "biz1:1", "r")
-    assert (first["level"], first["program"]) == ("info", "test")
+    assert (first["level"], first["program"], first["logger"]) == ("info", "test", "x")
     assert (second["event"], second["replica"]) == ("from a library 5", "r")
 
 

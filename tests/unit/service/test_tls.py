@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import ssl
 import subprocess
 from dataclasses import replace
@@ -12,7 +13,7 @@ import trustme
 from prometheus_client import REGISTRY
 
 from service import tls
-from service.tls import Certificates, Contents, Files, PemFile, WrongCertificates
+from service.tls import Certificates, Contents, Files, PemFile, WrongCertificates, context_of
 from tests.certificates import issued
 
 
@@ -150,3 +151,20 @@ class TestCertificates:
     async def test_a_client_ca_needs_the_present_context(self, files: Files) -> None:
         with pytest.raises(ValueError, match="client CA"):
             Certificates(files, "test").following_context()
+
+
+class TestContentsInMemory:
+    def test_they_make_a_context_and_leave_nothing_open(self, files: Files) -> None:
+        contents = files.load().contents
+        before = len(os.listdir("/proc/self/fd"))
+        context = context_of(contents)
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert context.verify_mode is ssl.CERT_OPTIONAL
+        assert len(context.get_ca_certs()) == 1
+        assert context_of(replace(contents, client_ca=b"")).verify_mode is ssl.CERT_NONE
+
+    @pytest.mark.parametrize("part", ["crt", "key", "client_ca"])
+    def test_what_is_no_pem_is_refused(self, files: Files, part: str) -> None:
+        broken = replace(files.load().contents, **{part: b"rubbish"})
+        with pytest.raises((ssl.SSLError, ValueError)):
+            context_of(broken)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from controlplane.domain.base.planner import OrphanPolicy
+from controlplane.domain.base.vnode import HostnameLabel
 from controlplane.settings import ClusterKind, ControlPlaneSettings
 from gateways.http.settings import HttpGatewaySettings, PeerCheck
 from gateways.mqtt.settings import MqttGatewaySettings
@@ -94,6 +95,7 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         ),
         "STATUS_SOCKET": ("/run/s", lambda s: s.status_socket, "/run/s"),
         "VNODE_WORKER_NUM": ("3", lambda s: s.policy("v").modules.orders, 3),
+        "LEASE_DURATION": ("60", lambda s: s.policy("v").leases.duration, 60),
         "MAX_BASES": ("5", lambda s: s.policy("v").most_bases, 5),
         "ORPHAN_MODULE_POLICY": ("None", lambda s: s.policy("v").modules.orphans, OrphanPolicy.NONE),
         "MODULE_UNINSTALL_TIMEOUT": ("7.5", lambda s: s.policy("v").module_uninstall_timeout, 7.5),
@@ -103,14 +105,20 @@ TABLES: Mapping[type[Settings], Mapping[str, Row]] = {
         "HTTP_TUNNEL_ALLOWED_CIDRS": ("10.1.0.0/16", lambda s: s.allowed_cidrs, (ipaddress.ip_network("10.1.0.0/16"),)),
         "VNODE_RESOURCES": (
             "cpu=2, memory=1024Gi",
-            lambda s: dict(s.policy("v").vnode_resources),
+            lambda s: dict(s.policy("v").nodes.resources),
             {"cpu": "2", "memory": "1Ti"},
         ),
+        "VNODE_CPU": ("1000m", lambda s: s.policy("v").nodes.cpu, "1"),
+        "MAX_MODULES_PER_BASE": ("20", lambda s: s.policy("v").nodes.pods, 20),
+        "VNODE_PROVIDER_ID": ("true", lambda s: s.policy("v").nodes.provider_id, True),
+        "VNODE_HOSTNAME_LABEL": ("host", lambda s: s.policy("v").nodes.hostname, HostnameLabel.HOST),
         "NAMESPACE": ("apps", lambda s: s.namespace, "apps"),
         "KUBELET_PROXY_PORT": ("6", lambda s: s.kubelet_proxy_port, 6),
-        "KUBELET_PROXY_CRT_PATH": ("/c", lambda s: s.kubelet_files.crt.path, "/c"),
-        "KUBELET_PROXY_KEY_PATH": ("/k", lambda s: s.kubelet_files.key.path, "/k"),
+        "KUBELET_PROXY_CRT_PATH": ("/c", lambda s: s.kubelet_proxy_crt_path, "/c"),
+        "KUBELET_PROXY_KEY_PATH": ("/k", lambda s: s.kubelet_proxy_key_path, "/k"),
         "KUBELET_PROXY_CLIENT_CA_PATH": ("/a", lambda s: s.kubelet_proxy_client_ca_path, "/a"),
+        "LOG_SOURCE": ("http://x/{host}", lambda s: s.log_source, "http://x/{host}"),
+        "LOG_SOURCE_TOKEN_PATH": ("/token", lambda s: s.log_source_token_path, "/token"),
     },
     HttpGatewaySettings: {
         **LOGS,
@@ -153,6 +161,7 @@ WITH_FILES = {
     "GRPC_KEY_PATH",
     "KUBECONFIG",
     "TRACKER_CONFIG_PATH",
+    "KUBELET_EXEC_ENABLED",
     "KUBELET_PROXY_ENABLED",
     "MQTT_PASSWORD",
     "MQTT_CA_PATH",
@@ -250,4 +259,4 @@ def test_resources_that_no_node_can_have_stop_the_start(monkeypatch: pytest.Monk
 
 def test_a_vnode_may_offer_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VNODE_RESOURCES", "none")
-    assert read(ControlPlaneSettings).policy("v").vnode_resources == {}
+    assert read(ControlPlaneSettings).policy("v").nodes.resources == {}

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from controlplane.app.policy import Policy
 from controlplane.app.ports import Transient
 from controlplane.cluster.api import LEASES, NODES, PODS, Json
+from controlplane.domain.base.vnode import NodePolicy
 from controlplane.domain.facts import (
     BaselineQuery,
     BaseState,
@@ -223,6 +225,38 @@ async def test_what_the_base_uses_itself_is_not_allocatable_whichever_answer_com
         node = stage.node()
         assert node is not None
         assert (node["status"]["capacity"]["memory"], node["status"]["allocatable"]["memory"]) == ("256Mi", "196Mi")
+
+
+async def test_cpus_are_those_that_the_base_reported_last_and_what_is_offered_where_it_reports_none() -> None:
+    def health(cpus: int) -> Health:
+        return Health(BaseState.ACTIVATED, Metaspace(used=1, max=-1), "17", cpus)
+
+    api = Api()
+    policy = Policy(replica="replica-0", env="dev", version="test", nodes=NodePolicy({"cpu": "1k"}))
+    stage = Stage(api, policy)
+    stage.bases.poll = lambda base: stage.router.report(  # type: ignore[method-assign]
+        stage.link, base, ModuleList((), complete=True, unchanged=False, epoch=stage.bases.watches[base].epoch)
+    )
+
+    def cpu(of: Stage) -> str:
+        return str((of.node() or {})["status"]["capacity"]["cpu"])
+
+    async with stage.running():
+        stage.bases.add("b1")
+        for cpus, shown in ((0, "1k"), (4, "4"), (0, "4"), (2000, "2k")):
+            await asyncio.sleep(1.0)
+            stage.router.report(stage.link, BaseId("b1"), health(cpus))
+            await asyncio.sleep(11.0)
+            assert cpu(stage) == shown
+    later = Stage(api, policy)
+    later.bases.poll = lambda base: None  # type: ignore[method-assign]
+    async with later.running():
+        later.bases.add("b1")
+        await asyncio.sleep(15.0)
+        assert cpu(later) == "2k", "as the Node says, until the base has answered"
+        later.router.report(later.link, BaseId("b1"), health(0))
+        await asyncio.sleep(11.0)
+        assert cpu(later) == "1k"
 
 
 async def test_modules_that_are_there_before_their_pods_count_as_what_these_request() -> None:

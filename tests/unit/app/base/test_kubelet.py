@@ -131,3 +131,24 @@ async def test_the_service_on_a_node_of_the_original_is_not_taken_for_the_base()
         stage.bases.add("b1")
         await asyncio.sleep(2.0)
         assert stage.link.watches[-1].address == Address("10.0.0.7", 1238)
+
+
+async def test_nodes_say_where_metrics_server_finds_what_they_use_while_the_kubelet_api_is_there() -> None:
+    """One address serves all Nodes, so that the path has to name the one that is meant."""
+
+    def path(stage: Stage) -> object:
+        node = stage.api.named(NODES, "vnode.b1.dev")
+        assert node is not None
+        return node["metadata"]["annotations"].get("metrics.k8s.io/resource-metrics-path")
+
+    api = Api()
+    async with Stage(api, kubelet_port=10250).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(3.0)
+        assert path(stage) is None
+        put_service(api)
+        await asyncio.sleep(2.0)
+        assert path(stage) == "/nodes/vnode.b1.dev/metrics/resource"
+        api.remove(SERVICES, "kubelet", "default")
+        await asyncio.sleep(2.0)
+        assert path(stage) is None

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.looptime
 KEY = ModuleKey("biz1", "1")
 
 
-async def test_a_pod_becomes_a_module_with_two_writes() -> None:
+async def test_a_pod_becomes_a_module_with_one_write() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -34,7 +34,7 @@ async def test_a_pod_becomes_a_module_with_two_writes() -> None:
         assert "running" in pod["status"]["containerStatuses"][0]["state"]
         writes = [c for c in stage.api.calls if c.verb in ("patch", "create") and c.resource.kind in ("Pod", "Node")]
         assert len(writes) == 1
-        assert [c.resource.kind for c in stage.api.made("create")] == ["Event"]
+        assert stage.api.made("create") == []
         await asyncio.sleep(12.0)
         lease = stage.lease()
         assert lease is not None
@@ -112,7 +112,8 @@ async def test_pods_that_finalizers_hold_do_not_keep_a_base_busy() -> None:
         stage.put_pod("new")
         await asyncio.sleep(1.0)
         assert stage.ready("pod", "new") == "True"
-        assert stage.api.made("delete") == [], "what a finalizer holds is not removed again at each look"
+        await asyncio.sleep(300.0)
+        assert stage.api.made("delete") == [], "what a finalizer holds is not removed again"
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
@@ -134,7 +135,7 @@ async def test_a_final_phase_that_somebody_else_wrote_stays(phase: str) -> None:
         assert stage.bases.modules[base] == {}, "as with any Pod that has ended, its module is uninstalled"
 
 
-async def test_the_time_from_bound_to_order_includes_the_wait_for_the_actor() -> None:
+async def test_orders_do_not_wait_for_an_api_server_that_takes_writes_slowly() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(5.0)
@@ -142,11 +143,37 @@ async def test_the_time_from_bound_to_order_includes_the_wait_for_the_actor() ->
         stage.api.delay["patch"] = 3.0
         stage.put_pod("p")
         await asyncio.sleep(0.5)
-        stage.put_pod("later", module="biz2")
-        await asyncio.sleep(20.0)
+        for number in range(2, 6):
+            stage.put_pod(f"later-{number}", module=f"biz{number}")
+            await asyncio.sleep(0.1)
+        assert len(stage.bases.installs) == 5
         after = REGISTRY.get_sample_value("koupleless_pod_bound_to_order_seconds_sum") or 0.0
-        assert len(stage.bases.installs) == 2
-        assert after - before > 2.0
+        assert after - before < 0.1
+        await asyncio.sleep(10.0)
+        # What became due meanwhile was written by one pass.
+        assert [stage.ready("pod", name) for name in ("p", "later-2", "later-5")] == ["True"] * 3
+        statuses = [call for call in stage.api.made("patch") if call.resource == PODS]
+        assert len(statuses) == 5
+
+
+async def test_of_what_changes_while_writes_are_under_way_the_newest_is_written() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(5.0)
+        stage.api.calls.clear()
+        stage.api.delay["patch"] = 3.0
+        key = ModuleKey("biz1", "1")
+        for state in (ModuleState.BROKEN, ModuleState.ACTIVATED, ModuleState.BROKEN, ModuleState.ACTIVATED):
+            stage.bases.modules[base][key] = state
+            stage.bases.poll(base)
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(10.0)
+        assert stage.ready("pod", "p") == "True"
+        written = [call.body for call in stage.api.made("patch") if call.resource == PODS and call.body is not None]
+        shown = [body["status"]["conditions"] for body in written]
+        ready = [{each["type"]: each["status"] for each in conditions}.get("Ready") for conditions in shown]
+        assert ready == ["False", "True"]
 
 
 class LateDeletions(Api):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from controlplane.app.events import About, Recorder
+from controlplane.app.events import Recorder
 from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED
 from controlplane.app.ownership.membership import LEAVE_TRIES, Membership, NameTaken
 from controlplane.app.policy import Policy
@@ -207,13 +207,13 @@ async def test_a_replica_that_joins_gets_its_share_with_as_few_moves_as_needed()
 async def test_a_draining_replica_has_no_bases_until_draining_ends() -> None:
     async with replicas("r0", "r1", bases=10) as those:
         await asyncio.sleep(20.0)
-        await those.stages["r1"].members.drain("r0", draining=True)
+        await those.stages["r1"].members.drain("r0", draining=True, user="ann")
         await asyncio.sleep(5.0)
         assert those.loads() == {"r1": 10}
         those.add("late")
         await asyncio.sleep(5.0)
         assert those.loads() == {"r1": 11}
-        await those.stages["r1"].members.drain("r0", draining=False)
+        await those.stages["r1"].members.drain("r0", draining=False, user="ann")
         await asyncio.sleep(30.0)
         assert those.loads()["r0"] in (5, 6)
 
@@ -280,7 +280,7 @@ async def test_a_replaced_process_does_not_release_the_member_lease_of_its_succe
         cluster = ApiCluster(api, env="dev", kind="test", clock=clock)
         group.create_task(cluster.run())
         member = Member("r0", instance, "", "default", "dev")
-        recorder = Recorder(cluster, clock, env="dev", own=About("Lease", "default", "module-controller-r0"))
+        recorder = Recorder(cluster, clock, env="dev", own="default/module-controller-r0")
         return Membership(cluster, clock, member, recorder, random=Random(7), sole=True)
 
     async with asyncio.TaskGroup() as group:
@@ -370,7 +370,7 @@ async def test_a_base_that_cannot_be_given_stays_and_is_counted_as_failed() -> N
         kept = {base for base, owners in those.owners().items() if owners == ["r0"]}
         refused = write_conflicts(those.stages["r0"], "r1")
         with capture_logs() as logs:
-            await those.stages["r0"].members.drain("r0", draining=True)
+            await those.stages["r0"].members.drain("r0", draining=True, user="ann")
             await asyncio.sleep(10.0)
         given, failed = counted()
         assert (given, failed) == (before[0], before[1] + len(refused) / 3)
@@ -378,7 +378,7 @@ async def test_a_base_that_cannot_be_given_stays_and_is_counted_as_failed() -> N
         warnings = [entry for entry in logs if entry["event"] == "base not given"]
         assert {entry["base"] for entry in warnings} == kept
         assert all(entry["log_level"] == "warning" and "tried 3 times" in entry["cause"] for entry in warnings)
-        await those.stages["r0"].members.drain("r0", draining=False)
+        await those.stages["r0"].members.drain("r0", draining=False, user="ann")
         await asyncio.sleep(5.0)
         assert {base for base, owners in those.owners().items() if owners == ["r0"]} == kept
 

@@ -10,7 +10,7 @@ import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from controlplane.app.base.actor import SUSPENDED_LOOK, BaseActor
-from controlplane.app.events import About, Recorder
+from controlplane.app.events import Recorder
 from controlplane.app.ownership.membership import LOOK, Membership
 from controlplane.app.ports import Conflict
 from controlplane.cluster.adapter import ApiCluster
@@ -72,7 +72,7 @@ async def test_replicas_whose_member_lease_is_taken_do_not_retry_in_step() -> No
         tasks = []
         for number in range(MANY):
             cluster = Contended(api, env="dev", kind="test", clock=clock)
-            recorder = Recorder(cluster, clock, env="dev", own=About("Lease", "default", "module-controller-r0"))
+            recorder = Recorder(cluster, clock, env="dev", own="default/module-controller-r0")
             member = Member(f"r{number}", "one", "", "default", "dev")
             tasks.append(group.create_task(cluster.run()))
             tasks.append(group.create_task(Membership(cluster, clock, member, recorder, random=Random(number)).run()))

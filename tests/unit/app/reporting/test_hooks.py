@@ -7,7 +7,7 @@ import pytest
 from controlplane.app.events import Happening
 from controlplane.app.ports import Transient
 from controlplane.cluster.api import LEASES, PODS
-from controlplane.domain.facts import TIMEOUTS, OutcomeUnknown, Verb
+from controlplane.domain.facts import TIMEOUTS, OutcomeUnknown, Reply, ReplyCode, Verb
 from tests.fakes.apiserver import Call
 from tests.unit.app.harness import Api, Stage
 
@@ -55,10 +55,14 @@ async def test_an_event_for_hooks_alone_is_not_written_to_the_cluster() -> None:
         stage.bases.add("b1")
         stage.put_pod("p")
         await asyncio.sleep(20.0)
+        stage.bases.answer[Verb.UNINSTALL] = Reply(ReplyCode.INTERNAL_ERROR, message="Internal Error: busy")
         stage.delete_pod("p")
-        await asyncio.sleep(40.0)
+        await asyncio.sleep(20.0)
+        del stage.bases.answer[Verb.UNINSTALL]
+        await asyncio.sleep(60.0)
+        assert stage.pod("p") is None
         events = [(call.body or {}).get("reason") for call in stage.api.made("create") if call.resource.kind == "Event"]
-        assert "ModuleUninstalled" in events
+        assert {"ModuleUninstallFailed", "ModuleUninstalled"} <= set(events)
         assert "PodRemoved" not in events
 
 

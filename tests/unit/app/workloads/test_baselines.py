@@ -176,6 +176,21 @@ async def test_the_baseline_of_a_restarted_base_follows_its_node() -> None:
         ]
 
 
+async def test_the_baseline_of_a_base_whose_node_was_removed_follows_what_the_node_had() -> None:
+    async with Stage(Api()).running() as stage:
+        put_deployment(stage.api)
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        node = stage.node()
+        assert node is not None
+        stage.api.put(NODES, {**node, "spec": {**node["spec"], "unschedulable": True}})
+        await asyncio.sleep(1.0)
+        stage.bases.silence(base)
+        await asyncio.sleep(90.0)
+        assert stage.node() is None
+        assert stage.baselines.of(base, query()).modules == ()
+
+
 async def test_ignored_deployments_are_reported_once() -> None:
     api = Api()
     unknown = {"tolerations": [{"key": "k", "operator": "Gt", "value": "5"}]}

@@ -21,6 +21,7 @@ from controlplane.domain.base.environment import (
     variables,
     version,
 )
+from controlplane.domain.contract import ANNOTATION_VERSION
 from controlplane.domain.objects import Container, FieldRef, PodStatus, ResourceRef
 from tests.unit.domain.base.pods import pod
 
@@ -171,8 +172,33 @@ def test_other_resources_are_not_known(name: str) -> None:
     ],
 )
 def test_the_version_is_resolved_like_any_variable(env: Env, of_a_pod: str, of_a_template: str) -> None:
-    assert version(env, FACTS) == of_a_pod
-    assert version(env, TEMPLATE) == of_a_template
+    assert version("a", "u", env, FACTS) == of_a_pod
+    assert version("a", "u", env, TEMPLATE) == of_a_template
+
+
+SAID = "https://repo.example/a-3.0.jar#bizVersion=2.0"
+
+
+@pytest.mark.parametrize(
+    ("image", "annotations", "env", "expected"),
+    [
+        (SAID, {ANNOTATION_VERSION: "1.0"}, [("BIZ_VERSION", "0.0")], "0.0"),
+        (SAID, {ANNOTATION_VERSION: "1.0"}, [("BIZ_VERSION", "")], ""),
+        (SAID, {ANNOTATION_VERSION: "1.0"}, [("OTHER", "0.0")], "1.0"),
+        (SAID, {ANNOTATION_VERSION: ""}, [], "2.0"),
+        (SAID, {}, [], "2.0"),
+        ("https://repo.example/a-3.0.jar", {}, [], "3.0"),
+        ("https://repo.example/a.jar", {}, [], ""),
+    ],
+)
+def test_of_the_places_for_a_version_the_first_counts(
+    image: str, annotations: dict[str, str], env: Env, expected: str
+) -> None:
+    assert version("a", image, env, replace(TEMPLATE, annotations=annotations)) == expected
+
+
+def test_a_version_that_is_not_known_yet_is_taken_from_nowhere_else() -> None:
+    assert version("a", SAID, [("BIZ_VERSION", FieldRef("metadata.name"))], TEMPLATE) == ""
 
 
 def test_a_module_gets_arguments_and_variables_resolved_and_not_its_version() -> None:

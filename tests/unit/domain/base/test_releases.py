@@ -36,6 +36,11 @@ def test_the_same_content_is_shared_whoever_wants_it() -> None:
     assert not outdated(release(OLD, BIZ), release(NEW, reordered))
 
 
+def test_where_the_version_stands_makes_no_other_release() -> None:
+    moved = replace(BIZ, image=f"{BIZ.image}#bizVersion=1", env=BIZ.env[1:])
+    assert release(OLD, moved) == release(OLD, BIZ)
+
+
 def test_digests_of_releases_in_clusters_stay() -> None:
     assert str(release(OLD, BIZ)) == "c8ca870c6e47"
 

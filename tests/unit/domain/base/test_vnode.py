@@ -29,26 +29,32 @@ PROFILE = vnode.Profile(
     metaspace=256 * MI,
     base_used=65 * MI + 1,
     java_version="17",
+    cpu="4",
 )
 
 
-def spec(profile: vnode.Profile = PROFILE, unreachable: str = "", now: str = "t1") -> Node:
-    return vnode.node_spec(profile, unreachable=unreachable, fault="", now=now, controller_version="1")
+def spec(
+    profile: vnode.Profile = PROFILE,
+    unreachable: str = "",
+    now: str = "t1",
+    policy: vnode.NodePolicy = vnode.NODE_POLICY,
+) -> Node:
+    return vnode.node_spec(profile, unreachable=unreachable, fault="", now=now, controller_version="1", policy=policy)
 
 
 def as_node(wanted: Node) -> Node:
-    return Node(wanted.name, "uid", "1", wanted.labels, wanted.annotations, wanted.taints, status=wanted.status)
+    return replace(wanted, uid="uid", resource_version="1")
 
 
 def test_memory_is_the_limit_less_what_the_base_used_before_modules() -> None:
-    capacity, allocatable = vnode.room(PROFILE.metaspace, PROFILE.base_used)
+    capacity, allocatable = vnode.room(PROFILE, vnode.NODE_POLICY)
     assert capacity["memory"] == "256Mi"
     assert allocatable["memory"] == "190Mi"
 
 
 @pytest.mark.parametrize("metaspace", [None, -1, 0])
 def test_without_a_limit_there_is_no_memory_figure(metaspace: int | None) -> None:
-    capacity, allocatable = vnode.room(metaspace, 5)
+    capacity, allocatable = vnode.room(replace(PROFILE, metaspace=metaspace, base_used=5), vnode.NODE_POLICY)
     assert "memory" not in capacity
     assert "memory" not in allocatable
 
@@ -62,9 +68,60 @@ OFFERED = {"cpu": "1k", "memory": "1Ti", "example.com/tape": "2"}
     ids=["not reported", "unlimited", "limited"],
 )
 def test_offered_resources_stand_beside_the_limits_of_the_base(metaspace: int | None, memory: str | None) -> None:
-    capacity, _ = vnode.room(metaspace, None, OFFERED)
+    profile = replace(PROFILE, metaspace=metaspace, base_used=None, cpu="")
+    capacity, _ = vnode.room(profile, vnode.NodePolicy(OFFERED))
     assert capacity.get("memory") == memory
     assert (capacity["cpu"], capacity["example.com/tape"]) == ("1k", "2")
+
+
+@pytest.mark.parametrize(
+    ("reported", "policy", "cpu"),
+    [
+        ("", vnode.NodePolicy(OFFERED), "1k"),
+        ("4", vnode.NodePolicy(OFFERED), "4"),
+        ("4", vnode.NodePolicy(OFFERED, cpu="8"), "8"),
+        ("", vnode.NodePolicy(), None),
+        ("4", vnode.NodePolicy(), "4"),
+    ],
+)
+def test_cpu_is_the_setting_or_what_the_base_reports_or_what_is_offered(
+    reported: str, policy: vnode.NodePolicy, cpu: str | None
+) -> None:
+    capacity, allocatable = vnode.room(replace(PROFILE, cpu=reported), policy)
+    assert capacity.get("cpu") == allocatable.get("cpu") == cpu
+
+
+@pytest.mark.parametrize(
+    ("most", "limit", "pods"), [(65535, 65535, "65535"), (20, 65535, "20"), (20, 5, "5"), (5, 20, "5")]
+)
+def test_the_lower_limit_of_modules_counts(most: int, limit: int, pods: str) -> None:
+    assert vnode.room(PROFILE, vnode.NodePolicy(pods=most), limit)[0]["pods"] == pods
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("1", 1),
+        ("007", 7),
+        ("65535", 65535),
+        ("0", None),
+        ("65536", None),
+        ("-1", None),
+        ("1e3", None),
+        ("", None),
+        ("٣", None),
+    ],
+)
+def test_a_label_that_is_no_number_of_modules_is_no_limit(text: str, limit: int | None) -> None:
+    assert vnode.module_limit(text) == limit
+
+
+def test_a_provider_id_is_given_once_and_never_taken() -> None:
+    with_id, without = spec(policy=vnode.NodePolicy(provider_id=True)), spec()
+    assert with_id.provider_id == "koupleless://vnode.b1.dev"
+    assert vnode.metadata_differs(as_node(without), with_id)
+    assert not vnode.metadata_differs(as_node(with_id), without)
+    assert not vnode.metadata_differs(as_node(replace(without, provider_id="aws:///z/i-1")), with_id)
 
 
 def test_variables_see_the_address_and_what_metaspace_leaves_for_modules() -> None:
@@ -136,9 +193,34 @@ def test_a_base_whose_own_use_is_not_known_is_measured_by_the_next_replica() -> 
 
 
 def test_values_that_no_label_can_hold_are_left_out() -> None:
-    labels = vnode.labels(replace(PROFILE, name="a b", version="x" * 64, cluster_name="ok", host_name="-"))
+    odd = replace(PROFILE, name="a b", version="x" * 64, cluster_name="ok", host_name="-")
+    labels = vnode.labels(odd, vnode.HostnameLabel.HOST)
     assert labels["base.koupleless.io/cluster-name"] == "ok"
+    assert "kubernetes.io/hostname" not in labels
     assert not {"base.koupleless.io/name", "base.koupleless.io/version", "base.koupleless.io/host-name"} & labels.keys()
+
+
+def test_bases_of_one_host_have_hostnames_of_their_own() -> None:
+    names = {spec(replace(PROFILE, base=BaseId(base))).labels["kubernetes.io/hostname"] for base in ("b1", "b2")}
+    assert names == {"vnode.b1.dev", "vnode.b2.dev"}
+
+
+def test_the_hostname_of_the_original_is_that_of_the_host_or_else_the_identity() -> None:
+    host = vnode.HostnameLabel.HOST
+    assert vnode.labels(PROFILE, host)["kubernetes.io/hostname"] == "shop-0"
+    assert vnode.labels(replace(PROFILE, host_name=""), host)["kubernetes.io/hostname"] == "b1"
+
+
+@given(st.from_regex(r"[a-z0-9][-a-z0-9]{0,61}[a-z0-9](\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?){0,2}", fullmatch=True))
+def test_the_name_of_any_node_has_a_label_value_of_its_own(identity: str) -> None:
+    one, other = (spec(replace(PROFILE, base=BaseId(base))).labels for base in (identity, f"{identity}0"))
+    assert vnode.LABEL_VALUE.fullmatch(one["kubernetes.io/hostname"])
+    assert one["kubernetes.io/hostname"] != other["kubernetes.io/hostname"]
+
+
+def test_a_node_of_an_earlier_version_gets_its_hostname() -> None:
+    before = spec(policy=vnode.NodePolicy(hostname=vnode.HostnameLabel.HOST))
+    assert vnode.metadata_differs(as_node(before), spec())
 
 
 def test_the_own_use_of_a_base_leaves_out_what_pods_of_present_modules_request() -> None:

@@ -1,5 +1,6 @@
 """Terms over bases: which replica may begin one, and that fences only rise."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +63,16 @@ def test_a_first_fence_is_above_every_known_one_and_fits_the_api(wall: float, kn
     assert fence < 2**31
 
 
-def test_acting_ends_before_anyone_else_may_begin() -> None:
-    assert rules.may_act(now=26.0, renewed_at=0.0)
-    assert not rules.may_act(now=27.0, renewed_at=0.0)
-    assert rules.SELF_FENCE_AFTER < rules.DURATION
+@pytest.mark.parametrize("duration", [40, 59, 60, 120, 300])
+def test_acting_ends_before_anyone_else_may_begin(duration: int) -> None:
+    times = rules.Times(duration)
+    assert rules.may_act(times, now=times.self_fence_after - 0.1, renewed_at=0.0)
+    assert not rules.may_act(times, now=times.self_fence_after, renewed_at=0.0)
+    assert times.self_fence_after < duration * 0.99**2, "clocks may differ by a percent each"
+    assert times.renew_every * 1.1 + 2.0 < times.self_fence_after, "a renewal may fail once"
+    assert times.renew_every * 1.1 * 1.5 < 40.0, "the node controller waits so long"
+
+
+def test_the_times_of_before_are_the_default() -> None:
+    assert (rules.TIMES.duration, rules.TIMES.renew_every) == (40, 10.0)
+    assert 26.0 < rules.TIMES.self_fence_after < 27.0

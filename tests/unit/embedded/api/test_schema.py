@@ -21,6 +21,11 @@ def test_the_manifests_of_modules_are_valid() -> None:
     validate(DEPLOYMENTS, deployment("d", 2, apart=True))
 
 
+def apart(selector: Json | None, **keys: list[str]) -> Json:
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector, **keys}
+    return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+
+
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
@@ -50,6 +55,26 @@ def test_the_manifests_of_modules_are_valid() -> None:
                 requiredDuringSchedulingIgnoredDuringExecution={"nodeSelectorTerms": []}
             ),
             "nodeSelectorTerms: Required value",
+        ),
+        (
+            lambda p: p["spec"]["affinity"].update(podAntiAffinity=apart(None, matchLabelKeys=["a"])),
+            "[0].matchLabelKeys: Forbidden: must not be specified when labelSelector is not set",
+        ),
+        (
+            lambda p: p["spec"]["affinity"].update(
+                podAntiAffinity=apart({"matchLabels": {"a": "1"}}, matchLabelKeys=["a"])
+            ),
+            '[0].matchLabelKeys[0]: Invalid value: "a": exists in the labelSelector or a list before',
+        ),
+        (
+            lambda p: p["spec"]["affinity"].update(
+                podAntiAffinity=apart({}, matchLabelKeys=["a"], mismatchLabelKeys=["a"])
+            ),
+            "[0].mismatchLabelKeys[0]: Invalid value",
+        ),
+        (
+            lambda p: p["spec"]["affinity"].update(podAffinity=apart({}, matchLabelKeys=["a b"])),
+            "[0].matchLabelKeys[0]: Invalid value",
         ),
     ],
 )

@@ -192,13 +192,17 @@ async def test_lists_are_filtered_by_namespace_labels_and_fields(store: Embedded
     other["metadata"]["namespace"] = "other"
     await store.create(PODS, other)
 
-    async def names(**selectors: str) -> list[str]:
-        return [p["metadata"]["name"] for p in (await store.list(PODS, **selectors)).items]
+    async def names(namespace: str = "", label_selector: str = "", field_selector: str = "") -> list[str]:
+        listed = await store.list(
+            PODS, namespace=namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        return [p["metadata"]["name"] for p in listed.items]
 
     assert await names() == ["a", "b", "c"]
     assert await names(namespace="default", label_selector="app=x") == ["a"]
     assert await names(field_selector="spec.nodeName=n") == ["b"]
     assert await names(field_selector="metadata.name!=a,metadata.namespace!=x") == ["b", "c"]
+    assert await names(field_selector="status.phase=Pending,spec.nodeName!=") == ["b"]
     for selectors in ({"label_selector": "a=b=c"}, {"field_selector": "spec.image=x"}):
         with pytest.raises(Rejected):
             await names(**selectors)

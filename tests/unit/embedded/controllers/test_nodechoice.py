@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.cluster import reading
+from controlplane.cluster import patches, reading
 from controlplane.cluster.api import Json
+from controlplane.domain.base.vnode import Profile, node_spec
+from controlplane.domain.facts import TunnelKind
+from controlplane.domain.identity import BaseId
 from controlplane.embedded.controllers.mirror import PodView, pod_view
 from controlplane.embedded.controllers.nodechoice import NodeChoice
 from tests.placements import CASES, NODES, Case
@@ -68,6 +71,16 @@ def test_placement_agrees_with_the_table_of_the_real_scheduler(case: Case) -> No
     assert {name for name, nodes in alone.items() if nodes.place(a_pod("a", case.pod_spec))[0]} == case.nodes
 
 
+def test_bases_of_one_host_take_a_pod_each_of_those_that_stay_apart_by_hostname() -> None:
+    profiles = [Profile(BaseId(base), "dev", TunnelKind.HTTP, host_name="shared") for base in ("b1", "b2")]
+    specs = [node_spec(profile, unreachable="", fault="", now="t", controller_version="1") for profile in profiles]
+    places = Places(*(patches.new_node(spec, "t") for spec in specs))
+    selector = {"matchLabels": {"app": "biz1"}}
+    apart = {"podAntiAffinity": {REQUIRED: [{"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"}]}}
+    pods = [a_pod(name, {**pod_spec(), "affinity": apart}, app="biz1") for name in ("p1", "p2")]
+    assert {places.put(pod) for pod in pods} == {"vnode.b1.dev", "vnode.b2.dev"}
+
+
 def test_a_rule_that_is_not_understood_places_nowhere() -> None:
     spec = {**pod_spec(), "tolerations": [*TOLERATIONS, {"key": "k", "operator": "Gt", "value": "5"}]}
     node, why_not = Places(vnode("n1")).place(a_pod("a", spec))
@@ -107,6 +120,29 @@ def test_pods_of_one_deployment_keep_apart() -> None:
     assert nodes.put(a_pod("e", app="e")) == "n1"
     del nodes.pods["d1"]
     assert nodes.put(a_pod("d2", spec, app="d")) == "n2"
+
+
+def of_revisions(**keys: list[str]) -> Json:
+    spec = pod_spec()
+    term = {"labelSelector": {"matchLabels": {"app": "d"}}, "topologyKey": "kubernetes.io/hostname", **keys}
+    spec["affinity"]["podAntiAffinity"] = {REQUIRED: [term]}
+    return spec
+
+
+def test_pods_of_one_revision_keep_apart_and_those_of_another_may_come_beside_them() -> None:
+    nodes = Places(vnode("n1"), vnode("n2"))
+    spec = of_revisions(matchLabelKeys=["revision", "nobody-has-it"])
+    assert [nodes.put(a_pod(f"d{i}", spec, app="d", revision="1")) for i in range(2)] == ["n1", "n2"]
+    assert "2 node(s) didn't match pod anti-affinity rules" in nodes.put(a_pod("d2", spec, app="d", revision="1"))
+    assert [nodes.put(a_pod(f"e{i}", spec, app="d", revision="2")) for i in range(2)] == ["n1", "n2"]
+
+
+def test_pods_keep_apart_from_other_tenants() -> None:
+    nodes = Places(vnode("n1"), vnode("n2"))
+    spec = of_revisions(mismatchLabelKeys=["tenant"])
+    assert nodes.put(a_pod("a", spec, app="d", tenant="a")) == "n1"
+    assert nodes.put(a_pod("b", spec, app="d", tenant="b")) == "n2"
+    assert "anti-affinity" in nodes.put(a_pod("c", spec, app="d", tenant="c"))
 
 
 def test_anti_affinity_applies_to_later_pods_too() -> None:

@@ -143,6 +143,52 @@ def test_metaspace_is_complete_or_left_out(change: dict[str, Any], expected: tup
     assert health(answer({"healthData": data})) == said.health("ACTIVATED", expected, "1.8.0_402")
 
 
+@pytest.mark.parametrize(
+    ("cpu", "cpus"),
+    [
+        ({"count": 4, "type": "Xeon"}, 4),
+        ({"count": 65535}, 65535),
+        ({"count": 65536}, 0),
+        ({"count": 0}, 0),
+        ({"count": -1}, 0),
+        ({"count": "4"}, 0),
+        ({"count": 1.5}, 0),
+        ({"count": True}, 0),
+        ({}, 0),
+        ([], 0),
+        (None, 0),
+    ],
+)
+def test_cpus_are_a_number_or_left_out(cpu: Any, cpus: int) -> None:
+    assert health(answer({"healthData": {"cpu": cpu}})).cpus == cpus
+
+
+CPU = {"total used (%)": 40_000.0, "user used (%)": 50, "system used (%)": 12.5}
+
+
+@pytest.mark.parametrize(
+    ("jvm", "cpu", "usage"),
+    [
+        ({"used heap memory(M)": 1.5}, CPU, pb.Usage(heap_bytes=1_572_864, cpu_seconds=25.0)),
+        ({}, CPU, pb.Usage(cpu_seconds=25.0)),
+        ({}, CPU | {"user used (%)": 0, "system used (%)": 0}, pb.Usage(cpu_seconds=0.0)),
+        ({}, CPU | {"user used (%)": 99}, pb.Usage(cpu_seconds=40.0)),
+        ({"used heap memory(M)": 0}, {}, pb.Usage(heap_bytes=0)),
+        ({"used heap memory(M)": -1}, CPU | {"user used (%)": None}, None),
+        ({"used heap memory(M)": "1"}, CPU | {"user used (%)": -1}, None),
+        ({"used heap memory(M)": 1e300}, CPU | {"total used (%)": 1e300}, None),
+        ({"used heap memory(M)": True}, CPU | {"system used (%)": True}, None),
+        ({"used heap memory(M)": []}, CPU | {"system used (%)": "1"}, None),
+    ],
+)
+def test_heap_and_cpu_are_each_there_or_left_out(
+    jvm: dict[str, Any], cpu: dict[str, Any], usage: pb.Usage | None
+) -> None:
+    found = health(answer({"healthData": {"jvm": jvm, "cpu": cpu}}))
+    assert found == pb.Health(usage=usage)
+    assert found.HasField("usage") == (usage is not None)
+
+
 def test_help_lists_commands() -> None:
     result = answer([{"id": "help", "desc": "x"}, {"id": "installBiz"}, {"id": 3}, {}, None, {"id": ""}])
     assert help_commands(result) == {"help", "installBiz"}

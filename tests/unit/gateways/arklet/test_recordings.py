@@ -41,10 +41,19 @@ LIMIT = 419_430_400
 BIZ1_4 = "activated at 1795820958290: Started"
 SWITCHED = "at 1795820961638: Switched"
 
+
+def used(heap: int, cpu: float) -> pb.Usage:
+    return pb.Usage(heap_bytes=heap, cpu_seconds=cpu)
+
+
 READ: Mapping[str, object] = {
     "connection-refused": None,
-    "health-no-module": said.health("ACTIVATED", (53_672_624, 54_067_200, LIMIT), "17.0.15"),
-    "health-modules": said.health("ACTIVATED", (59_754_568, 60_293_120, LIMIT), "17.0.15"),
+    "health-no-module": said.health(
+        "ACTIVATED", (53_672_624, 54_067_200, LIMIT), "17.0.15", 2, used(95_301_000, 14.32)
+    ),
+    "health-modules": said.health(
+        "ACTIVATED", (59_754_568, 60_293_120, LIMIT), "17.0.15", 2, used(116_258_304, 1612.42)
+    ),
     "queryAllBiz-empty": [],
     "queryAllBiz-activated": ["biz1:0.0.1 activated at 1795819359604: Started"],
     "queryAllBiz-resolved": ["biz1:0.0.1 resolved at 1795819071488: Created"],
@@ -132,8 +141,12 @@ PUBLISHED: Mapping[str, object] = {
     "mqtt-heart": said.heartbeat(
         "base-m", "shop-base", "1.0.0", "mq", host_name="base-host", ip="127.0.0.1", state="ACTIVATED"
     ),
-    "mqtt-health-no-module": said.health("ACTIVATED", (50_082_592, 50_528_256, LIMIT), "17.0.15"),
-    "mqtt-health-modules": said.health("ACTIVATED", (55_057_384, 55_508_992, LIMIT), "17.0.15"),
+    "mqtt-health-no-module": said.health(
+        "ACTIVATED", (50_082_592, 50_528_256, LIMIT), "17.0.15", 2, used(28_985_856, 0.0)
+    ),
+    "mqtt-health-modules": said.health(
+        "ACTIVATED", (55_057_384, 55_508_992, LIMIT), "17.0.15", 2, used(66_221_056, 572.9)
+    ),
     "mqtt-simpleBiz-empty": [],
     "mqtt-simpleBiz-resolved": [
         "biz2:0.0.1 resolved at 1795820457299: CREATED",

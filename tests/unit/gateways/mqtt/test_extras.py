@@ -1,7 +1,7 @@
 """A subscription that ends the connection is retried ever less often; answers of other gateways are counted."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
@@ -22,7 +22,7 @@ class FakeConnection:
         self.asked = ""
         self.subscribed = 0
 
-    async def subscribe(self, filters: list[str], *, qos: int = 1, within: float = 10.0) -> list[bool]:
+    async def subscribe(self, filters: Mapping[str, int], *, within: float = 10.0) -> list[bool]:
         self.subscribed += 1
         if isinstance(self.answer, Lost):
             self.up, self.asked = False, f"subscribe to {', '.join(filters)}"
@@ -39,7 +39,7 @@ async def ask(extra: Extra, answer: list[bool] | Exception) -> tuple[str, int]:
     """Return the reason of a refusal, and how often the broker was asked."""
     connection = FakeConnection(answer)
     try:
-        why_not = await extra.subscribe(cast("MqttConnection", connection), ["a", "b"])
+        why_not = await extra.subscribe(cast("MqttConnection", connection), {"a": 1, "b": 1})
     except Lost:
         why_not = "lost"
     return why_not, connection.subscribed

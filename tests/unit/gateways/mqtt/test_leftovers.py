@@ -1,7 +1,7 @@
 """Retained commands of another controller: looked for once, removed slowly, only for bases that live."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
@@ -41,7 +41,7 @@ class FakeConnection:
         self.looks: list[tuple[str, ...]] = []
         self.ends: list[tuple[float, tuple[str, ...]]] = []
 
-    async def subscribe(self, filters: Sequence[str], *, qos: int = 1, within: float = 10.0) -> list[bool]:
+    async def subscribe(self, filters: Mapping[str, int], *, within: float = 10.0) -> list[bool]:
         self.looks.append(tuple(filters))
         return [self.takes for _ in filters]
 

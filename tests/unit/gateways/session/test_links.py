@@ -30,7 +30,7 @@ class FakeStream:
         self.replica = ""
         self.outbox: Outbox | None = None
 
-    def wake(self) -> None:
+    def wake(self, *, can_wait: bool) -> None:
         """The test takes messages by itself."""
 
     def leave(self, reason: str) -> bool:

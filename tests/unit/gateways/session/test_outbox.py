@@ -15,7 +15,7 @@ BIZ = module("biz1")
 
 
 def open_(outbox: Outbox, max_unacked: int = 8, max_batch: int = 128) -> None:
-    outbox.open(pb.Limits(max_unacked=max_unacked, max_batch=max_batch), lambda: None)
+    outbox.open(pb.Limits(max_unacked=max_unacked, max_batch=max_batch), lambda can_wait: None)
 
 
 def opened(max_unacked: int = 8, max_batch: int = 128) -> Outbox:
@@ -254,21 +254,28 @@ def test_bases_take_turns_and_what_is_kept_of_one_keeps_its_order() -> None:
 
 
 def test_the_sender_is_woken_by_everything_that_can_be_sent() -> None:
-    outbox, woken = Outbox(), []
+    outbox, woken = Outbox(), list[bool]()
     outbox.keep(result(0))
-    outbox.open(pb.Limits(), lambda: woken.append(1))
-    for action in (
-        lambda: outbox.put(heartbeat("a"), 0),
-        lambda: outbox.put(query(1), 0),
-        lambda: outbox.keep(result(2)),
-        lambda: outbox.ack(1),
-    ):
-        before = len(woken)
-        action()
-        assert len(woken) > before
+    outbox.open(pb.Limits(), lambda can_wait: woken.append(can_wait))
+    outbox.put(heartbeat("a"), 0)
+    outbox.put(query(1), 0)
+    outbox.keep(result(2))
+    assert woken == [False] * 3
     outbox.close()
     outbox.keep(result(3))
-    assert len(woken) == 4
+    assert len(woken) == 3
+
+
+def test_the_sender_is_woken_by_an_acknowledgement_only_if_it_had_to_wait_for_it() -> None:
+    outbox, woken = Outbox(), list[bool]()
+    outbox.open(pb.Limits(max_unacked=2, max_batch=1), lambda can_wait: woken.append(can_wait))
+    for number in range(5):
+        outbox.put(heartbeat(str(number)), 0)
+    assert len(outbox.take(0)) == 2
+    for seq, wakes in ((1, [False]), (2, [])):
+        woken.clear()
+        outbox.ack(seq)
+        assert woken == wakes
 
 
 def test_a_missing_limit_is_the_default() -> None:

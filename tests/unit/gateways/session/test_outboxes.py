@@ -1,7 +1,6 @@
 """Each message kept for a replica ends in exactly one way: taken, handed on, or dropped with a count."""
 
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -10,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.metrics import DROPPED
-from gateways.session.outbox import FORGET_AFTER, TAKEN_OVER_WITHIN, Kept, Outboxes
+from gateways.session.outbox import FORGET_AFTER, TAKEN_OVER_WITHIN, Kept, Outboxes, Wake
 from gateways.session.routing import Routing
 from tests.unit.gateways import said
 from tests.unit.gateways.session.test_outbox import seq
@@ -22,9 +21,9 @@ def result(number: int, base: str = "b") -> pb.OrderResult:
     return said.result(str(number), base)
 
 
-def to(replica: str) -> tuple[pb.Welcome, Callable[[], None]]:
+def to(replica: str) -> tuple[pb.Welcome, Wake]:
     """Return what begins a stream."""
-    return pb.Welcome(replica_id=replica), lambda: None
+    return pb.Welcome(replica_id=replica), lambda can_wait: None
 
 
 def dropped(kind: str, reason: str) -> float:

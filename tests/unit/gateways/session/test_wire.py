@@ -91,7 +91,7 @@ class TestToReplicas:
         record = {"changeTime": 1_700_000_000_123}
         listed = [{"name": state, "version": "1", "state": state, "latestStateRecord": record} for state in states]
         outbox = Outbox()
-        outbox.open(pb.Limits(), lambda: None)
+        outbox.open(pb.Limits(), lambda can_wait: None)
         report = pb.Report(base_id="b", modules=payloads.simple_modules(listed))
         report.modules.epoch = 7
         outbox.put(report, 0.0)
@@ -104,7 +104,7 @@ class TestToReplicas:
     @pytest.mark.parametrize("reason", pb.RefusalReason.values())
     def test_refusals_have_their_wire_form(self, reason: pb.RefusalReason.ValueType) -> None:
         outbox = Outbox()
-        outbox.open(pb.Limits(), lambda: None)
+        outbox.open(pb.Limits(), lambda can_wait: None)
         outbox.keep(of_order(said.order("o"), refused(reason, "why")))
         (message,) = outbox.take(0.0)
         result = message.order_result

@@ -65,6 +65,8 @@ POD = pb.ObjectRef(api_version="v1", kind="Pod", namespace="shop", name="p")
         ("GetObject", pb.GetObjectRequest(object=POD), ["get pods p in namespace shop"]),
         ("GetRollout", pb.GetRolloutRequest(workload=POD), ["get pods p in namespace shop", "list pods"]),
         ("GetRollout", pb.GetRolloutRequest(), ["list nodes", "list pods"]),
+        ("ConfirmRollout", pb.ConfirmRolloutRequest(workload=POD), ["patch deployments.apps p in namespace shop"]),
+        ("AbortRollout", pb.AbortRolloutRequest(workload=POD), ["patch deployments.apps p in namespace shop"]),
         ("WhoAmI", pb.WhoAmIRequest(), []),
         ("CanI", pb.CanIRequest(), []),
     ],

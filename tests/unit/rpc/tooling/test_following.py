@@ -8,6 +8,8 @@ import pytest
 from koupleless.replica.v1 import replica_pb2 as rpb
 
 from controlplane.cluster.api import LEASES
+from controlplane.domain.facts import BaseState, Health, Metaspace
+from controlplane.domain.identity import BaseId
 from tests.unit.app.harness import Api, Stage
 from tests.unit.rpc.tooling.replicas import Refused, Tooling, call, tooling
 
@@ -72,10 +74,14 @@ async def test_owned_vnodes_come_first_then_the_answer_then_changes() -> None:
         assert await other.news() == ["b1", "VNodeCreated", "synced 3"]
         served.stage.put_pod("p")
         assert [one for one in await other.news(5.0) if one.startswith("b1")][-1] == "b1 biz1"
+        report = Health(BaseState.ACTIVATED, Metaspace(7, -1), "17")
+        served.stage.router.report(served.stage.link, BaseId("b1"), report)
+        await asyncio.sleep(1.0)
         other.ask(4)
         await asyncio.sleep(0.05)
         (synced,) = (one.synced for one in other.got if one.HasField("synced"))
         assert synced.last_seen["vnode.b1.dev"].seconds > 0
+        assert synced.usage["vnode.b1.dev"].metaspace_bytes == 7
         assert [(gateway.id, gateway.watched) for gateway in synced.gateways] == [
             (served.stage.link.info.gateway_id, 1)
         ]

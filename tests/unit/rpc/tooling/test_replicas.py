@@ -29,8 +29,8 @@ async def synced(running: Tooling, *names: str, **more: Any) -> None:
     await asking
 
 
-def known(running: Tooling) -> list[str]:
-    return sorted(running.index.entries())
+async def known(running: Tooling) -> list[str]:
+    return sorted(await running.index.entries())
 
 
 async def test_the_only_replica_asks_and_waits_for_none() -> None:
@@ -49,14 +49,14 @@ async def test_a_state_counts_once_it_is_complete_and_changes_count_at_once() ->
         stream = running.network.last("a")
         stream.send(vnode(N1))
         await asyncio.sleep(0.01)
-        assert known(running) == []
+        assert await known(running) == []
         assert not asking.done()
         stream.sync()
         await asking
-        assert known(running) == [N1]
+        assert await known(running) == [N1]
         stream.send(vnode(N2), rpb.FollowResponse(gone=N1))
         await asyncio.sleep(0.01)
-        assert known(running) == [N2]
+        assert await known(running) == [N2]
         assert running.links.unreachable() == ()
 
 
@@ -85,14 +85,14 @@ async def test_a_broken_stream_is_opened_again_and_its_state_stays_until_then() 
         await synced(running, "a")
         running.network.last("a").send(AWAY)
         await asyncio.sleep(0.01)
-        assert (known(running), running.links.unreachable()) == ([N1], ("a",))
+        assert (await known(running), running.links.unreachable()) == ([N1], ("a",))
         await asyncio.sleep(1.0)
         assert len(running.network.opened) == 2
         running.network.last("a").send(vnode(N2))
         await asyncio.sleep(0.01)
-        assert known(running) == [N1], "what is there counts once it is complete"
+        assert await known(running) == [N1], "what is there counts once it is complete"
         await synced(running, "a")
-        assert (known(running), running.links.unreachable()) == ([N2], ())
+        assert (await known(running), running.links.unreachable()) == ([N2], ())
 
 
 async def test_attempts_become_rarer_and_a_question_does_not_wait_for_the_next() -> None:
@@ -135,7 +135,7 @@ async def test_one_that_sends_without_end_is_cut_off(monkeypatch: pytest.MonkeyP
         running.network.last("a").send(vnode(N1, *modules))
         await asyncio.sleep(0.01)
         assert running.network.last("a").cancelled
-        assert (known(running), running.links.unreachable()) == ([], ("a",))
+        assert (await known(running), running.links.unreachable()) == ([], ("a",))
 
 
 async def test_a_defect_in_taking_a_state_breaks_its_stream_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,3 +170,21 @@ async def test_events_count_once_over_streams_that_repeat_them() -> None:
         running.network.last("a").send(event(1, "i2"))
         await asyncio.sleep(0.01)
         assert [one.reason for one in running.events.recent()] == ["i2-1"], "another process has that name now"
+
+
+async def test_what_others_own_is_known_as_long_as_they_are_followed() -> None:
+    async with Stage(Api()).running() as stage, tooling(stage, "a") as running:
+        await asyncio.sleep(7.0)
+        asking = asyncio.create_task(running.links.sync(WITHIN))
+        await asyncio.sleep(0.01)
+        running.network.last("a").send(vnode(N1))
+        running.network.last("a").sync()
+        await asking
+        with running.index.watched():
+            await asyncio.sleep(3.0)
+        await asyncio.sleep(IDLE + 3.0)
+        await synced(running, "a")
+        assert await known(running) == [N1], "its stream goes on, and sends again only what changes"
+        await asyncio.sleep(2 * IDLE)
+        assert running.network.last("a").cancelled
+        assert running.index._theirs == {}

@@ -192,6 +192,8 @@ def test_health_is_read_and_its_figures_are_checked() -> None:
     assert read(pb.Report(base_id="b1", health=pb.Health())) == Health(BaseState.UNSPECIFIED, None, "")
     for figures in ((-1, 0, 0), (0, -1, 0), (0, 0, -2)):
         assert refused(health(*figures)) == "number"
+    assert read(pb.Report(base_id="b1", health=pb.Health(cpus=4))) == Health(BaseState.UNSPECIFIED, None, "", 4)
+    assert refused(pb.Report(base_id="b1", health=pb.Health(cpus=65_536))) == "number"
 
 
 def test_module_lists_are_read() -> None:

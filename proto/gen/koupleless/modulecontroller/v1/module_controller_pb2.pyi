@@ -172,6 +172,7 @@ class VNode(_message.Message):
     GATEWAY_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     MODULES_UNKNOWN_FIELD_NUMBER: _builtins.int
+    UNSCHEDULABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Node name, vnode.IDENTITY.ENV."""
     base: _builtins.str
@@ -204,6 +205,8 @@ class VNode(_message.Message):
     """Which modules the base has is not known: it has not listed them for its owner yet, or
     the owner cannot be asked.
     """
+    unschedulable: _builtins.bool
+    """The Node is cordoned: the scheduler places no Pods on it."""
     @_builtins.property
     def last_seen(self) -> _timestamp_pb2.Timestamp:
         """Last sign of life."""
@@ -242,10 +245,11 @@ class VNode(_message.Message):
         gateway: _builtins.str = ...,
         created: _timestamp_pb2.Timestamp | None = ...,
         modules_unknown: _builtins.bool = ...,
+        unschedulable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "last_seen", b"last_seen", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base", b"base", "base_name", b"base_name", "cluster_name", b"cluster_name", "created", b"created", "fence", b"fence", "gateway", b"gateway", "labels", b"labels", "last_seen", b"last_seen", "message", b"message", "modules", b"modules", "modules_unknown", b"modules_unknown", "name", b"name", "owner", b"owner", "ready", b"ready", "since", b"since", "state", b"state", "tunnel", b"tunnel", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base", b"base", "base_name", b"base_name", "cluster_name", b"cluster_name", "created", b"created", "fence", b"fence", "gateway", b"gateway", "labels", b"labels", "last_seen", b"last_seen", "message", b"message", "modules", b"modules", "modules_unknown", b"modules_unknown", "name", b"name", "owner", b"owner", "ready", b"ready", "since", b"since", "state", b"state", "tunnel", b"tunnel", "unschedulable", b"unschedulable", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1738,6 +1742,7 @@ class GetRolloutResponse(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
     UNREACHABLE_REPLICAS_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
     observed: _builtins.bool
     """The newest specification has been taken up."""
     desired: _builtins.int
@@ -1762,6 +1767,10 @@ class GetRolloutResponse(_message.Message):
         without a Pod.
         """
 
+    @_builtins.property
+    def batches(self) -> Global___BatchedRelease:
+        """The release in batches; absent when the workload has none."""
+
     def __init__(
         self,
         *,
@@ -1774,14 +1783,173 @@ class GetRolloutResponse(_message.Message):
         failure: _builtins.str = ...,
         troubles: _abc.Iterable[Global___RolloutTrouble] | None = ...,
         unreachable_replicas: _abc.Iterable[_builtins.str] | None = ...,
+        batches: Global___BatchedRelease | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "desired", b"desired", "done", b"done", "failure", b"failure", "observed", b"observed", "old", b"old", "troubles", b"troubles", "unreachable_replicas", b"unreachable_replicas", "updated", b"updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "batches", b"batches", "desired", b"desired", "done", b"done", "failure", b"failure", "observed", b"observed", "old", b"old", "troubles", b"troubles", "unreachable_replicas", b"unreachable_replicas", "updated", b"updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRolloutResponse: _TypeAlias = GetRolloutResponse  # noqa: Y015
+
+@_typing.final
+class BatchedRelease(_message.Message):
+    """BatchedRelease says how far the release of a Deployment in batches is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Number of the revision, as kubectl rollout history shows it."""
+    batch: _builtins.int
+    """The batch that is under way or done, from 1; 0 when nothing is being released."""
+    batches: _builtins.int
+    """Number of batches."""
+    reason: _builtins.str
+    """Reason of the condition module.koupleless.io/Released."""
+    message: _builtins.str
+    """Message of that condition."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        batch: _builtins.int = ...,
+        batches: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "batches", b"batches", "message", b"message", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchedRelease: _TypeAlias = BatchedRelease  # noqa: Y015
+
+@_typing.final
+class ConfirmRolloutRequest(_message.Message):
+    """ConfirmRolloutRequest names a Deployment that is released in batches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKLOAD_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Number of the revision."""
+    batch: _builtins.int
+    """The batch; one that is past already is answered and changes nothing."""
+    failed: _builtins.bool
+    """Go on although the batch failed."""
+    request_id: _builtins.str
+    """Goes into the audit."""
+    @_builtins.property
+    def workload(self) -> Global___ObjectRef:
+        """The Deployment."""
+
+    def __init__(
+        self,
+        *,
+        workload: Global___ObjectRef | None = ...,
+        revision: _builtins.int = ...,
+        batch: _builtins.int = ...,
+        failed: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workload", b"workload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "failed", b"failed", "request_id", b"request_id", "revision", b"revision", "workload", b"workload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmRolloutRequest: _TypeAlias = ConfirmRolloutRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmRolloutResponse(_message.Message):
+    """ConfirmRolloutResponse says what was confirmed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Number of the revision."""
+    batch: _builtins.int
+    """The batch."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        batch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmRolloutResponse: _TypeAlias = ConfirmRolloutResponse  # noqa: Y015
+
+@_typing.final
+class AbortRolloutRequest(_message.Message):
+    """AbortRolloutRequest names a Deployment that is released in batches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKLOAD_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Number of the revision that is given up."""
+    request_id: _builtins.str
+    """Goes into the audit."""
+    @_builtins.property
+    def workload(self) -> Global___ObjectRef:
+        """The Deployment."""
+
+    def __init__(
+        self,
+        *,
+        workload: Global___ObjectRef | None = ...,
+        revision: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workload", b"workload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "revision", b"revision", "workload", b"workload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortRolloutRequest: _TypeAlias = AbortRolloutRequest  # noqa: Y015
+
+@_typing.final
+class AbortRolloutResponse(_message.Message):
+    """AbortRolloutResponse says what was given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Number of the revision."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortRolloutResponse: _TypeAlias = AbortRolloutResponse  # noqa: Y015
 
 @_typing.final
 class RolloutTrouble(_message.Message):

@@ -120,6 +120,16 @@ class ModuleControllerServiceStub:
                 request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutRequest.SerializeToString,
                 response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutResponse.FromString,
                 _registered_method=True)
+        self.ConfirmRollout = channel.unary_unary(
+                '/koupleless.modulecontroller.v1.ModuleControllerService/ConfirmRollout',
+                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ConfirmRolloutRequest.SerializeToString,
+                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ConfirmRolloutResponse.FromString,
+                _registered_method=True)
+        self.AbortRollout = channel.unary_unary(
+                '/koupleless.modulecontroller.v1.ModuleControllerService/AbortRollout',
+                request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.AbortRolloutRequest.SerializeToString,
+                response_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.AbortRolloutResponse.FromString,
+                _registered_method=True)
         self.GetBaseline = channel.unary_unary(
                 '/koupleless.modulecontroller.v1.ModuleControllerService/GetBaseline',
                 request_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetBaselineRequest.SerializeToString,
@@ -271,6 +281,22 @@ class ModuleControllerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmRollout(self, request, context):
+        """ConfirmRollout lets the release of a Deployment in batches go on after the
+        batch that is named. FAILED_PRECONDITION when that is not under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortRollout(self, request, context):
+        """AbortRollout gives up the release of a Deployment in batches: it goes back
+        to the revision before. FAILED_PRECONDITION when it is not being released.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetBaseline(self, request, context):
         """GetBaseline says which modules a starting base would be given.
         """
@@ -379,6 +405,16 @@ def add_ModuleControllerServiceServicer_to_server(servicer, server):
                     servicer.GetRollout,
                     request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutRequest.FromString,
                     response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutResponse.SerializeToString,
+            ),
+            'ConfirmRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmRollout,
+                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ConfirmRolloutRequest.FromString,
+                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ConfirmRolloutResponse.SerializeToString,
+            ),
+            'AbortRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortRollout,
+                    request_deserializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.AbortRolloutRequest.FromString,
+                    response_serializer=koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.AbortRolloutResponse.SerializeToString,
             ),
             'GetBaseline': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBaseline,
@@ -856,6 +892,60 @@ class ModuleControllerService:
             '/koupleless.modulecontroller.v1.ModuleControllerService/GetRollout',
             koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutRequest.SerializeToString,
             koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.GetRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koupleless.modulecontroller.v1.ModuleControllerService/ConfirmRollout',
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ConfirmRolloutRequest.SerializeToString,
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.ConfirmRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koupleless.modulecontroller.v1.ModuleControllerService/AbortRollout',
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.AbortRolloutRequest.SerializeToString,
+            koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2.AbortRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

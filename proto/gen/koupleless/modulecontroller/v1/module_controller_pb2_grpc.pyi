@@ -95,6 +95,14 @@ class ModuleControllerServiceStub:
     """GetRollout says how far the rollout of a workload or module is. NOT_FOUND
     when there is no such workload, or no base that it concerns.
     """
+    ConfirmRollout: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.ConfirmRolloutRequest, _module_controller_pb2.ConfirmRolloutResponse]
+    """ConfirmRollout lets the release of a Deployment in batches go on after the
+    batch that is named. FAILED_PRECONDITION when that is not under way.
+    """
+    AbortRollout: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.AbortRolloutRequest, _module_controller_pb2.AbortRolloutResponse]
+    """AbortRollout gives up the release of a Deployment in batches: it goes back
+    to the revision before. FAILED_PRECONDITION when it is not being released.
+    """
     GetBaseline: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.GetBaselineRequest, _module_controller_pb2.GetBaselineResponse]
     """GetBaseline says which modules a starting base would be given."""
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_module_controller_pb2.WhoAmIRequest, _module_controller_pb2.WhoAmIResponse]
@@ -158,6 +166,14 @@ class ModuleControllerServiceAsyncStub(ModuleControllerServiceStub):
     GetRollout: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetRolloutRequest, _module_controller_pb2.GetRolloutResponse]  # type: ignore[assignment]
     """GetRollout says how far the rollout of a workload or module is. NOT_FOUND
     when there is no such workload, or no base that it concerns.
+    """
+    ConfirmRollout: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.ConfirmRolloutRequest, _module_controller_pb2.ConfirmRolloutResponse]  # type: ignore[assignment]
+    """ConfirmRollout lets the release of a Deployment in batches go on after the
+    batch that is named. FAILED_PRECONDITION when that is not under way.
+    """
+    AbortRollout: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.AbortRolloutRequest, _module_controller_pb2.AbortRolloutResponse]  # type: ignore[assignment]
+    """AbortRollout gives up the release of a Deployment in batches: it goes back
+    to the revision before. FAILED_PRECONDITION when it is not being released.
     """
     GetBaseline: _aio.UnaryUnaryMultiCallable[_module_controller_pb2.GetBaselineRequest, _module_controller_pb2.GetBaselineResponse]  # type: ignore[assignment]
     """GetBaseline says which modules a starting base would be given."""
@@ -321,6 +337,26 @@ class ModuleControllerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_module_controller_pb2.GetRolloutResponse, _abc.Awaitable[_module_controller_pb2.GetRolloutResponse]]:
         """GetRollout says how far the rollout of a workload or module is. NOT_FOUND
         when there is no such workload, or no base that it concerns.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmRollout(
+        self,
+        request: _module_controller_pb2.ConfirmRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_module_controller_pb2.ConfirmRolloutResponse, _abc.Awaitable[_module_controller_pb2.ConfirmRolloutResponse]]:
+        """ConfirmRollout lets the release of a Deployment in batches go on after the
+        batch that is named. FAILED_PRECONDITION when that is not under way.
+        """
+
+    @_abc_1.abstractmethod
+    def AbortRollout(
+        self,
+        request: _module_controller_pb2.AbortRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_module_controller_pb2.AbortRolloutResponse, _abc.Awaitable[_module_controller_pb2.AbortRolloutResponse]]:
+        """AbortRollout gives up the release of a Deployment in batches: it goes back
+        to the revision before. FAILED_PRECONDITION when it is not being released.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from koupleless.modulecontroller.v1 import module_controller_pb2 as koupleless_dot_modulecontroller_dot_v1_dot_module__controller__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#koupleless/replica/v1/replica.proto\x12\x15koupleless.replica.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x36koupleless/modulecontroller/v1/module_controller.proto\"\x1d\n\rFollowRequest\x12\x0c\n\x04sync\x18\x01 \x01(\x04\"\xc6\x01\n\x0e\x46ollowResponse\x12\x32\n\x05vnode\x18\x01 \x01(\x0b\x32!.koupleless.replica.v1.OwnedVNodeH\x00\x12\x0e\n\x04gone\x18\x02 \x01(\tH\x00\x12\x34\n\x05\x65vent\x18\x03 \x01(\x0b\x32#.koupleless.replica.v1.ReplicaEventH\x00\x12/\n\x06synced\x18\x04 \x01(\x0b\x32\x1d.koupleless.replica.v1.SyncedH\x00\x42\t\n\x07message\"\xbe\x01\n\nOwnedVNode\x12\x34\n\x05vnode\x18\x01 \x01(\x0b\x32%.koupleless.modulecontroller.v1.VNode\x12\x37\n\x07modules\x18\x02 \x03(\x0b\x32&.koupleless.modulecontroller.v1.Module\x12\x41\n\noperations\x18\x03 \x03(\x0b\x32-.koupleless.modulecontroller.v1.PastOperation\"f\n\x0cReplicaEvent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x34\n\x05\x65vent\x18\x03 \x01(\x0b\x32%.koupleless.modulecontroller.v1.Event\"\xe0\x01\n\x06Synced\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12>\n\tlast_seen\x18\x02 \x03(\x0b\x32+.koupleless.replica.v1.Synced.LastSeenEntry\x12\x39\n\x08gateways\x18\x03 \x03(\x0b\x32\'.koupleless.modulecontroller.v1.Gateway\x1aK\n\rLastSeenEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x02\x38\x01\x32k\n\x0eReplicaService\x12Y\n\x06\x46ollow\x12$.koupleless.replica.v1.FollowRequest\x1a%.koupleless.replica.v1.FollowResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#koupleless/replica/v1/replica.proto\x12\x15koupleless.replica.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x36koupleless/modulecontroller/v1/module_controller.proto\"\x1d\n\rFollowRequest\x12\x0c\n\x04sync\x18\x01 \x01(\x04\"\xc6\x01\n\x0e\x46ollowResponse\x12\x32\n\x05vnode\x18\x01 \x01(\x0b\x32!.koupleless.replica.v1.OwnedVNodeH\x00\x12\x0e\n\x04gone\x18\x02 \x01(\tH\x00\x12\x34\n\x05\x65vent\x18\x03 \x01(\x0b\x32#.koupleless.replica.v1.ReplicaEventH\x00\x12/\n\x06synced\x18\x04 \x01(\x0b\x32\x1d.koupleless.replica.v1.SyncedH\x00\x42\t\n\x07message\"\xbe\x01\n\nOwnedVNode\x12\x34\n\x05vnode\x18\x01 \x01(\x0b\x32%.koupleless.modulecontroller.v1.VNode\x12\x37\n\x07modules\x18\x02 \x03(\x0b\x32&.koupleless.modulecontroller.v1.Module\x12\x41\n\noperations\x18\x03 \x03(\x0b\x32-.koupleless.modulecontroller.v1.PastOperation\"f\n\x0cReplicaEvent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x34\n\x05\x65vent\x18\x03 \x01(\x0b\x32%.koupleless.modulecontroller.v1.Event\"\xe9\x02\n\x06Synced\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12>\n\tlast_seen\x18\x02 \x03(\x0b\x32+.koupleless.replica.v1.Synced.LastSeenEntry\x12\x39\n\x08gateways\x18\x03 \x03(\x0b\x32\'.koupleless.modulecontroller.v1.Gateway\x12\x37\n\x05usage\x18\x04 \x03(\x0b\x32(.koupleless.replica.v1.Synced.UsageEntry\x1aK\n\rLastSeenEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x02\x38\x01\x1aN\n\nUsageEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .koupleless.replica.v1.BaseUsage:\x02\x38\x01\"\xf2\x01\n\tBaseUsage\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmetaspace_bytes\x18\x02 \x01(\x03\x12\x16\n\town_bytes\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\nheap_bytes\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x0b\x63pu_seconds\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rshare_seconds\x18\x06 \x01(\x01H\x03\x88\x01\x01\x42\x0c\n\n_own_bytesB\r\n\x0b_heap_bytesB\x0e\n\x0c_cpu_secondsB\x10\n\x0e_share_seconds2k\n\x0eReplicaService\x12Y\n\x06\x46ollow\x12$.koupleless.replica.v1.FollowRequest\x1a%.koupleless.replica.v1.FollowResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SYNCED_LASTSEENENTRY']._loaded_options = None
   _globals['_SYNCED_LASTSEENENTRY']._serialized_options = b'8\001'
+  _globals['_SYNCED_USAGEENTRY']._loaded_options = None
+  _globals['_SYNCED_USAGEENTRY']._serialized_options = b'8\001'
   _globals['_FOLLOWREQUEST']._serialized_start=151
   _globals['_FOLLOWREQUEST']._serialized_end=180
   _globals['_FOLLOWRESPONSE']._serialized_start=183
@@ -44,9 +46,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLICAEVENT']._serialized_start=576
   _globals['_REPLICAEVENT']._serialized_end=678
   _globals['_SYNCED']._serialized_start=681
-  _globals['_SYNCED']._serialized_end=905
-  _globals['_SYNCED_LASTSEENENTRY']._serialized_start=830
-  _globals['_SYNCED_LASTSEENENTRY']._serialized_end=905
-  _globals['_REPLICASERVICE']._serialized_start=907
-  _globals['_REPLICASERVICE']._serialized_end=1014
+  _globals['_SYNCED']._serialized_end=1042
+  _globals['_SYNCED_LASTSEENENTRY']._serialized_start=887
+  _globals['_SYNCED_LASTSEENENTRY']._serialized_end=962
+  _globals['_SYNCED_USAGEENTRY']._serialized_start=964
+  _globals['_SYNCED_USAGEENTRY']._serialized_end=1042
+  _globals['_BASEUSAGE']._serialized_start=1045
+  _globals['_BASEUSAGE']._serialized_end=1287
+  _globals['_REPLICASERVICE']._serialized_start=1289
+  _globals['_REPLICASERVICE']._serialized_end=1396
 # @@protoc_insertion_point(module_scope)

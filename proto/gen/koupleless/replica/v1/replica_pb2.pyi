@@ -186,9 +186,31 @@ class Synced(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class UsageEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___BaseUsage: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___BaseUsage | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NUMBER_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     GATEWAYS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The highest sync that is answered."""
     @_builtins.property
@@ -199,17 +221,83 @@ class Synced(_message.Message):
     def gateways(self) -> _containers.RepeatedCompositeFieldContainer[_module_controller_pb2.Gateway]:
         """The gateways that are connected to this replica."""
 
+    @_builtins.property
+    def usage(self) -> _containers.MessageMap[_builtins.str, Global___BaseUsage]:
+        """What the base of each VNode that this replica owns uses, by the VNode's name."""
+
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
         last_seen: _abc.Mapping[_builtins.str, _timestamp_pb2.Timestamp] | None = ...,
         gateways: _abc.Iterable[_module_controller_pb2.Gateway] | None = ...,
+        usage: _abc.Mapping[_builtins.str, Global___BaseUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateways", b"gateways", "last_seen", b"last_seen", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateways", b"gateways", "last_seen", b"last_seen", "number", b"number", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Synced: _TypeAlias = Synced  # noqa: Y015
+
+@_typing.final
+class BaseUsage(_message.Message):
+    """BaseUsage is what a base uses; what it does not say is absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    METASPACE_BYTES_FIELD_NUMBER: _builtins.int
+    OWN_BYTES_FIELD_NUMBER: _builtins.int
+    HEAP_BYTES_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    SHARE_SECONDS_FIELD_NUMBER: _builtins.int
+    metaspace_bytes: _builtins.int
+    """Bytes of metaspace in use."""
+    own_bytes: _builtins.int
+    """Bytes of metaspace that the base uses without its modules."""
+    heap_bytes: _builtins.int
+    """Bytes of heap in use."""
+    cpu_seconds: _builtins.float
+    """Seconds of CPU, counted up since some moment."""
+    share_seconds: _builtins.float
+    """The part of one module in these, where all have equal parts, counted up since
+    some moment.
+    """
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it said so."""
+
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        metaspace_bytes: _builtins.int = ...,
+        own_bytes: _builtins.int | None = ...,
+        heap_bytes: _builtins.int | None = ...,
+        cpu_seconds: _builtins.float | None = ...,
+        share_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_seconds", b"_cpu_seconds", "_heap_bytes", b"_heap_bytes", "_own_bytes", b"_own_bytes", "_share_seconds", b"_share_seconds", "at", b"at", "cpu_seconds", b"cpu_seconds", "heap_bytes", b"heap_bytes", "own_bytes", b"own_bytes", "share_seconds", b"share_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_seconds", b"_cpu_seconds", "_heap_bytes", b"_heap_bytes", "_own_bytes", b"_own_bytes", "_share_seconds", b"_share_seconds", "at", b"at", "cpu_seconds", b"cpu_seconds", "heap_bytes", b"heap_bytes", "metaspace_bytes", b"metaspace_bytes", "own_bytes", b"own_bytes", "share_seconds", b"share_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cpu_seconds: _TypeAlias = _typing.Literal["cpu_seconds"]  # noqa: Y015
+    _WhichOneofArgType__cpu_seconds: _TypeAlias = _typing.Literal["_cpu_seconds", b"_cpu_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__heap_bytes: _TypeAlias = _typing.Literal["heap_bytes"]  # noqa: Y015
+    _WhichOneofArgType__heap_bytes: _TypeAlias = _typing.Literal["_heap_bytes", b"_heap_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__own_bytes: _TypeAlias = _typing.Literal["own_bytes"]  # noqa: Y015
+    _WhichOneofArgType__own_bytes: _TypeAlias = _typing.Literal["_own_bytes", b"_own_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__share_seconds: _TypeAlias = _typing.Literal["share_seconds"]  # noqa: Y015
+    _WhichOneofArgType__share_seconds: _TypeAlias = _typing.Literal["_share_seconds", b"_share_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_seconds) -> _WhichOneofReturnType__cpu_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heap_bytes) -> _WhichOneofReturnType__heap_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__own_bytes) -> _WhichOneofReturnType__own_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share_seconds) -> _WhichOneofReturnType__share_seconds | None: ...
+
+Global___BaseUsage: _TypeAlias = BaseUsage  # noqa: Y015

@@ -820,13 +820,21 @@ class Health(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     METASPACE_FIELD_NUMBER: _builtins.int
     JAVA_VERSION_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     state: Global___BaseState.ValueType
     """State of the base application itself."""
     java_version: _builtins.str
     """For example 1.8.0_402; empty when not given."""
+    cpus: _builtins.int
+    """Logical CPUs of the machine; 0 when not given."""
     @_builtins.property
     def metaspace(self) -> Global___Metaspace:
         """Metaspace figures; absent when the base did not give all that is needed."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """What the base uses besides; absent when it did not say."""
 
     def __init__(
         self,
@@ -834,14 +842,51 @@ class Health(_message.Message):
         state: Global___BaseState.ValueType = ...,
         metaspace: Global___Metaspace | None = ...,
         java_version: _builtins.str = ...,
+        cpus: _builtins.int = ...,
+        usage: Global___Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["metaspace", b"metaspace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metaspace", b"metaspace", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["java_version", b"java_version", "metaspace", b"metaspace", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "java_version", b"java_version", "metaspace", b"metaspace", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Health: _TypeAlias = Health  # noqa: Y015
+
+@_typing.final
+class Usage(_message.Message):
+    """Usage is what a base uses besides metaspace, as far as it says so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAP_BYTES_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    heap_bytes: _builtins.int
+    """Bytes of heap in use."""
+    cpu_seconds: _builtins.float
+    """Seconds that the processors of the base's machine were busy since the base
+    began to count, added up over all of them.
+    """
+    def __init__(
+        self,
+        *,
+        heap_bytes: _builtins.int | None = ...,
+        cpu_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_seconds", b"_cpu_seconds", "_heap_bytes", b"_heap_bytes", "cpu_seconds", b"cpu_seconds", "heap_bytes", b"heap_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_seconds", b"_cpu_seconds", "_heap_bytes", b"_heap_bytes", "cpu_seconds", b"cpu_seconds", "heap_bytes", b"heap_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cpu_seconds: _TypeAlias = _typing.Literal["cpu_seconds"]  # noqa: Y015
+    _WhichOneofArgType__cpu_seconds: _TypeAlias = _typing.Literal["_cpu_seconds", b"_cpu_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__heap_bytes: _TypeAlias = _typing.Literal["heap_bytes"]  # noqa: Y015
+    _WhichOneofArgType__heap_bytes: _TypeAlias = _typing.Literal["_heap_bytes", b"_heap_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_seconds) -> _WhichOneofReturnType__cpu_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heap_bytes) -> _WhichOneofReturnType__heap_bytes | None: ...
+
+Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Metaspace(_message.Message):

@@ -1,0 +1,42 @@
+"""All that a release is measured by, one command after another: which commands, in which sizes."""
+
+import shlex
+from collections.abc import Sequence
+from itertools import pairwise
+
+ROWS: tuple[str, ...] = (
+    "rollout --bases 100 --modules 10 --baseline",
+    "rollout --bases 1000 --modules 10 --baseline",
+    "onboarding --bases 1000 --baseline",
+    "idle --bases 1000 --seconds 300 --modules 10",
+    "install --bases 1000 --rate 20 --modules 1000",
+    "failover --bases 300 --kills 30 --seconds 120",
+    "mqtt --bases 5000 --seconds 60 --burst 50000",
+)
+NAMES = tuple(dict.fromkeys(row.split()[0] for row in ROWS))
+"""The commands in them."""
+_SIZES = {("install", "--modules")} | {
+    (name, option) for name in NAMES for option in ("--bases", "--seconds", "--kills", "--burst")
+}
+"""What becomes smaller with a scale. Modules on one base, and rates, stay."""
+
+
+def commands(scale: float, only: Sequence[str], more: Sequence[str]) -> list[list[str]]:
+    """Return the words of each command.
+
+    scale is by what sizes are multiplied; only names the commands that are wanted, all if it is empty. more holds
+    commands with options that are added to those of each command of that name, and count in place of an earlier one.
+    """
+    found = []
+    for row in ROWS:
+        name, *words = row.split()
+        if only and name not in only:
+            continue
+        words = [
+            str(max(1, round(int(word) * scale))) if (name, before) in _SIZES else word
+            for before, word in pairwise(["", *words])
+        ]
+        for added in map(shlex.split, more):
+            words += added[1:] if added[:1] == [name] else []
+        found.append([name, *words])
+    return found

@@ -1,0 +1,1 @@
+"""Modules released by Argo Rollouts."""
