@@ -291,12 +291,20 @@ class BoundPodInformer(ObjectInformer[Pod]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._by_node: dict[str, dict[str, Pod]] = defaultdict(dict)
+        self._in_order: dict[str, tuple[Pod, ...]] = {}
+        """What on_node returned for Nodes whose Pods have not changed since."""
         self._node_handlers: list[Callable[[str], None]] = []
 
     def on_node(self, node_name: str) -> tuple[Pod, ...]:
         """Return the Pods bound to a Node, oldest first."""
         pods = self._by_node.get(node_name)
-        return tuple(sorted(pods.values(), key=lambda pod: pod.creation_timestamp)) if pods else ()
+        if not pods:
+            return ()
+        found = self._in_order.get(node_name)
+        if found is None:
+            found = tuple(sorted(pods.values(), key=lambda pod: pod.creation_timestamp))
+            self._in_order[node_name] = found
+        return found
 
     def subscribe_node(self, handler: Callable[[str], None]) -> None:
         """Call handler with the Node name whenever a Pod that is or was bound to it changed."""
@@ -313,8 +321,11 @@ class BoundPodInformer(ObjectInformer[Pod]):
                 del self._by_node[old.node_name]
         if new is not None and new.node_name:
             self._by_node[new.node_name][key] = new
+        nodes = {pod.node_name for pod in (old, new) if pod is not None and pod.node_name}
+        for node in nodes:
+            self._in_order.pop(node, None)
         super().announce(key, old, new)
-        for node in {pod.node_name for pod in (old, new) if pod is not None and pod.node_name}:
+        for node in nodes:
             for handler in self._node_handlers:
                 handler(node)
 

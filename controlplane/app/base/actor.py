@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 TICK = 0.001
 """Seconds that a look may be late: no timer is more exact."""
-REST, LONGEST_REST = 20.0, 0.1
+REST, LONGEST_REST = 100.0, 0.1
 """How much longer than a look the pause after it is, and its longest, in seconds: looks at many Pods take longer."""
 SUSPENDED_LOOK = 1.0
 """Seconds between looks while the lease could not be renewed in time, before jitter."""

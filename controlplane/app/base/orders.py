@@ -75,9 +75,10 @@ class Orders:
             if given_up_at is None and not self._over_the_same_stream(flight):
                 by = now + unconfirmed.OVER_NEW_STREAM
                 base = replace(base, modules=unconfirmed.ask_by(base.modules, flight.order_id, by))
-        if base.modules.in_flight:
+        if under_way := base.modules.in_flight:
             # An install that no Pod wants any more is not awaited for long: it holds up what is wanted now.
-            wanted = {(wish.spec, wish.release) for wish in wishes if not wish.leaving}
+            live = (wish for wish in wishes if wish.spec.key.name in under_way and not wish.leaving)
+            wanted = {(wish.spec, wish.release) for wish in live}
             known = unconfirmed.ask(unconfirmed.unwanted(base.modules, wanted, now), now)
             base = base if known is base.modules else replace(base, modules=known)
         flights = base.modules.in_flight.values()
@@ -136,7 +137,10 @@ class Orders:
         return gateway is not None and self._sent.get(flight.order_id) is gateway.link
 
     def _end(self, base: Base, result: OrderResult, pods: Sequence[Pod], at: float) -> Base:
-        restarts = {c.key: pod.status.of(c).restart_count for pod in pods for c in pod.containers}
+        known = base.modules
+        flights = (*known.in_flight.values(), *known.given_up)
+        names = {flight.spec.key.name for flight in flights if flight.order_id == result.order_id}
+        restarts = {c.key: pod.status.of(c).restart_count for pod in pods for c in pod.containers if c.name in names}
         if result.order_id in base.modules.orders():
             ORDERS_IN_FLIGHT.dec()
         chance, troubles = self.around.random.random(), base.modules.troubles

@@ -71,6 +71,8 @@ class Pods:
     reports: OrderReports
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _statuses: vpod.Statuses = field(default_factory=vpod.Statuses)
+    _held: frozenset[str] = frozenset()
+    """Pods that wait for their batch, by UID."""
 
     def look(self, now: float, touched_at: float | None = None) -> tuple[Pod, ...]:
         """Return the Pods bound to the base, oldest first, and note when they came and began to leave.
@@ -85,17 +87,20 @@ class Pods:
                 # Deleted by force, or its label was removed.
                 self.around.roster.doubt(self.vnode)
         for pod in pods:
-            seen = self._seen.setdefault(pod.uid, _Seen(bound, pod.containers))
+            seen = self._seen.get(pod.uid)
+            if seen is None:
+                seen = self._seen[pod.uid] = _Seen(bound, pod.containers)
             if seen.containers != pod.containers:
                 seen.containers, seen.changed = pod.containers, now
             if pod.deleting:
                 seen.leaving = min(seen.leaving, now)
         return pods
 
-    def due(self, pods: Iterable[Pod]) -> tuple[Pod, ...]:
-        """Return the Pods that may be installed; the others wait for their batch."""
+    def due(self, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+        """Return the Pods that may be installed; the others are held, as they wait for their batch."""
         deployment = self.around.cluster.deployments.get
-        return tuple(pod for pod in pods if not held(pod, deployment))
+        self._held = frozenset(pod.uid for pod in pods if held(pod, deployment))
+        return tuple(pod for pod in pods if pod.uid not in self._held) if self._held else pods
 
     def measure_orders(self, pods: Sequence[Pod], modules: Modules, now: float) -> None:
         """Measure how long Pods waited for the order that installs their module."""
@@ -111,19 +116,20 @@ class Pods:
     ) -> tuple[list[tuple[Pod, PodStatus]], float | None]:
         """Return the statuses that are to be written, and when to look again without news."""
         now, wall, modules = self.around.clock.monotonic(), self.around.clock.wall(), base.modules
-        readings, live = self.readiness.readings(pods), _live(wishes)
-        superseded = vpod.superseded(wishes, modules, vpod.unready(pods, readings))
+        probed = {pod.uid: pod for pod in pods if any(container.probes for container in pod.containers)}
+        readings, live = self.readiness.readings(probed.values()), _live(wishes)
+        superseded = vpod.superseded(wishes, modules, vpod.unready(probed.values(), readings))
         releases = {(wish.pod, wish.spec.key.name): wish.release for wish in wishes}
-        waiting = frozenset(pod.uid for pod in pods) - frozenset(pod.uid for pod in self.due(pods))
-        situation = vpod.Situation(base, releases, superseded, readings, now, wall, waiting)
+        self._statuses.enter(vpod.Situation(base, releases, superseded, readings, now, wall, self._held))
         shown: list[tuple[Pod, PodStatus]] = []
         due: list[tuple[Pod, PodStatus]] = []
         times = [at for at in (vpod.next_progress(pods, modules, now), deadline.next_at(pods, now, wall)) if at]
         for pod in pods:
-            if pod.deleting and not self._seen[pod.uid].removed and not _staying(pod, live, modules):
-                continue  # It is removed at once: nobody needs its last status.
-            status = self._statuses.of(pod, situation)
-            shown.append((pod, status or pod.status))
+            if pod.deleting and (self._removed(pod, now) or not _staying(pod, live, modules)):
+                continue  # Nobody needs its last status.
+            status = self._statuses.of(pod)
+            if pod.uid in probed:
+                shown.append((pod, status or pod.status))
             if status is None:
                 continue
             held_until = self._held_until(pod, status, now)
@@ -135,6 +141,11 @@ class Pods:
         if not due:
             self.reports.all_shown()
         return due, min(times, default=None)
+
+    def _removed(self, pod: Pod, now: float) -> bool:
+        """Return whether its removal was asked for a moment ago, which the watch has yet to show."""
+        seen = self._seen[pod.uid]
+        return seen.removed and now < seen.remove_again and pod.deletion_grace_seconds != 0
 
     async def write_statuses(self, due: Sequence[tuple[Pod, PodStatus]]) -> None:
         """Write statuses, superseded Pods first. Raises ClusterError."""

@@ -1,6 +1,6 @@
 """Whether the modules of one base are ready, as the probes of their Pods show."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from controlplane.app.base.prober import BaseProbes, Target
@@ -21,7 +21,7 @@ class Readiness:
     _shown: dict[tuple[str, str], object] = field(default_factory=dict)
     """What was last seen of each module, by UID of the Pod and name of the container."""
 
-    def readings(self, pods: Sequence[Pod]) -> Readings:
+    def readings(self, pods: Iterable[Pod]) -> Readings:
         """Return what is known from probes; a probe that fails is recorded."""
         found = {}
         for pod in pods:

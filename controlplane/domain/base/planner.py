@@ -5,7 +5,8 @@ anything changed it gives the rest of the work; run on a base where desired and 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -73,15 +74,7 @@ def plan(
     """
     if not state.listed:
         return Plan(state)
-    groups: dict[str, _Group] = defaultdict(_Group)
-    for wish in wanted:
-        group = groups[wish.spec.key.name]
-        side = group.leaving if wish.leaving else group.live
-        # The newest wish for a module decides, also over the place in the order.
-        side.pop(wish.spec.key, None)
-        side[wish.spec.key] = wish
-    for key, module in state.present.items():
-        groups[key.name].present[key] = module
+    groups = _groups(state, wanted)
     planner = _Planner(state, now, policy, switches=switches)
     intents = []
     for name, group in groups.items():
@@ -96,6 +89,38 @@ def plan(
     if (planner.orphan_since, alone) != (state.orphan_since, state.alone):
         state = replace(state, orphan_since=planner.orphan_since, alone=alone)
     return Plan(state, orders[:room], planner.wake_at)
+
+
+def _groups(state: Modules, wanted: Sequence[Wish]) -> Mapping[str, "_Group"]:
+    """Return the modules for which something may have to be done, by name, those with the oldest wish first."""
+    names = _in_question(state, wanted)
+    groups: dict[str, _Group] = defaultdict(_Group)
+    for wish in wanted:
+        if wish.spec.key.name in names:
+            group = groups[wish.spec.key.name]
+            side = group.leaving if wish.leaving else group.live
+            # The newest wish for a module decides, also over the place in the order.
+            side.pop(wish.spec.key, None)
+            side[wish.spec.key] = wish
+    for key, module in state.present.items():
+        if key.name in names:
+            groups[key.name].present[key] = module
+    return groups
+
+
+def _in_question(state: Modules, wanted: Sequence[Wish]) -> AbstractSet[str]:
+    """Return all names but those of which one version is wanted and just that is there, which most are."""
+    names, there = set(state.alone), dict[str, ModuleKey]()
+    for wish in wanted:
+        key = wish.spec.key
+        module = state.present.get(key)
+        active = module is not None and module.state is ModuleState.ACTIVATED
+        if active and not wish.leaving and not outdated(state.owned.get(key, UNKNOWN), wish.release):
+            there[key.name] = key
+        else:
+            names.add(key.name)
+    names.update(key.name for key in state.present if there.get(key.name) != key)
+    return names
 
 
 def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, ...], ...]:

@@ -4,7 +4,7 @@ A pure function of the Pod and of a situation; it returns None where the Pod's s
 nothing is written twice and a status that somebody else changed is put right.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -90,20 +90,37 @@ def pod_status(pod: Pod, situation: Situation) -> PodStatus | None:
 
 
 class Statuses:
-    """The statuses of the Pods of one base: what made a Pod's status right is not judged again until it changes."""
+    """The statuses of the Pods of one base: one that was right is not judged again until what it follows from changes.
+
+    Beside the situation that is the Pod itself, so that its identity tells whether it changed.
+    """
 
     def __init__(self) -> None:
-        self._right: dict[str, tuple[object, ...]] = {}
-        """What the status of a Pod followed from when it was right, by UID."""
+        self._situation: Situation | None = None
+        self._right: dict[str, Pod] = {}
+        """Pods whose status was right in that situation, by UID."""
 
-    def of(self, pod: Pod, situation: Situation) -> PodStatus | None:
+    def enter(self, situation: Situation) -> None:
+        """Judge by this situation from now on."""
+        before, self._situation = self._situation, situation
+        if before is None or _of_base(before) != _of_base(situation):
+            self._right.clear()
+            return
+        names, uids = _changed(before, situation)
+        if names or uids:
+            right = self._right.items()
+            self._right = {u: pod for u, pod in right if u not in uids and not _concerned(pod, names)}
+
+    def of(self, pod: Pod) -> PodStatus | None:
         """Return the status to write, or None when the Pod has it."""
-        causes = _causes(pod, situation)
-        if causes is not None and self._right.get(pod.uid) == causes:
+        if self._right.get(pod.uid) is pod:
             return None
+        situation = self._situation
+        if situation is None:
+            raise ValueError("no situation to judge by")
         status = pod_status(pod, situation)
-        if status is None and causes is not None:
-            self._right[pod.uid] = causes
+        if status is None and pod.active_deadline is None and not _concerned(pod, situation.base.modules.in_flight):
+            self._right[pod.uid] = pod
         else:
             self._right.pop(pod.uid, None)
         return status
@@ -114,29 +131,33 @@ class Statuses:
             del self._right[uid]
 
 
-def _causes(pod: Pod, situation: Situation) -> tuple[object, ...] | None:
-    """Return what the status of a Pod follows from, but for the time; None where it follows from that, too."""
-    base, modules = situation.base, situation.base.modules
-    if pod.active_deadline is not None or any(c.name in modules.in_flight for c in pod.containers):
-        return None
-    beside: tuple[ModuleKey, ...] = ()
-    if modules.troubles:
-        names = {container.name for container in pod.containers}
-        beside = tuple(key for key in modules.present if key.name in names)
-    of_containers = tuple(
-        (
-            modules.present.get(key),
-            modules.troubles.get(key),
-            modules.owned.get(key),
-            situation.releases.get((pod.uid, container.name)),
-            (pod.uid, key) in situation.superseded,
-            situation.readings.get((pod.uid, container.name)),
-        )
-        for container in pod.containers
-        for key in (container.key,)
-    )
-    of_base = modules.listed, base.unreachable, base.profile.address.ip, pod.uid in situation.held
-    return pod.resource_version, pod.status, of_base, beside, of_containers
+def _of_base(situation: Situation) -> tuple[object, ...]:
+    """Return what the statuses of all Pods follow from."""
+    base = situation.base
+    return base.modules.listed, base.unreachable, base.profile.address.ip
+
+
+def _changed(before: Situation, after: Situation) -> tuple[AbstractSet[str], AbstractSet[str]]:
+    """Return names of modules of which something changed that a status follows from, and UIDs of Pods."""
+    old, new = before.base.modules, after.base.modules
+    names = _differing(old.present, new.present)
+    names |= _differing(old.troubles, new.troubles) | _differing(old.owned, new.owned)
+    # While an order is under way a status follows from the time, too.
+    names |= old.in_flight.keys() | new.in_flight.keys()
+    readings = before.readings.items() ^ after.readings.items()
+    uids = {uid for uid, _ in before.superseded ^ after.superseded} | {uid for (uid, _), _ in readings}
+    return names, uids | (before.held ^ after.held)
+
+
+def _differing(one: Mapping[ModuleKey, object], other: Mapping[ModuleKey, object]) -> set[str]:
+    if one is other:
+        return set()
+    keys = one.keys() | other.keys()
+    return {key.name for key in keys if one.get(key) is not other.get(key) and one.get(key) != other.get(key)}
+
+
+def _concerned(pod: Pod, names: Collection[str]) -> bool:
+    return any(container.name in names for container in pod.containers)
 
 
 def _same(one: PodStatus, other: PodStatus) -> bool:
@@ -167,14 +188,14 @@ def next_progress(pods: Sequence[Pod], modules: Modules, now: float) -> float | 
     """Return when an order under way for one of the Pods becomes worth showing."""
     times = [
         flight.sent_at + SHOW_PROGRESS_AFTER
-        for pod in pods
+        for pod in (pods if modules.in_flight else ())
         for container in pod.containers
         if (flight := modules.in_flight.get(container.name)) is not None
     ]
     return min((t for t in times if t > now), default=None)
 
 
-def unready(pods: Sequence[Pod], readings: Readings) -> Superseded:
+def unready(pods: Iterable[Pod], readings: Readings) -> Superseded:
     """Return the Pods and modules whose probes have not succeeded."""
     return frozenset(
         (pod.uid, container.key)
@@ -189,6 +210,8 @@ def superseded(wishes: Sequence[Wish], modules: Modules, unready: Superseded = f
 
     A version beside which another one may stand gives way to a newer one that is ready, and not before.
     """
+    if len({wish.spec.key.name for wish in wishes}) == len(wishes):
+        return frozenset()
     live = [wish for wish in wishes if not wish.leaving]
     newest = {wish.spec.key.name: wish for wish in live}
     alone = modules.alone | {wish.spec.key.name for wish in live if exclusive(wish)}

@@ -29,17 +29,19 @@ class Wishes:
     """The wishes of the Pods of one base: computed once for each version of a Pod, as that takes JSON and a digest."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, Place], tuple[Wish, ...]] = {}
+        self._place: Place | None = None
+        self._known: dict[str, tuple[Pod, tuple[Wish, ...]]] = {}
+        """Each Pod and what it wants at that place, by UID."""
 
     def of(self, pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
         """Return what these Pods want of the base at that place; pods come oldest first."""
-        before = self._known
-        self._known = {
-            key: before[key] if key in before else wishes((pod,), place)
-            for pod in pods
-            for key in ((pod.uid, pod.resource_version, place),)
-        }
-        return tuple(wish for found in self._known.values() for wish in found)
+        before = self._known if place == self._place else {}
+        self._place, self._known = place, {}
+        for pod in pods:
+            known = before.get(pod.uid)
+            same = known is not None and known[0].resource_version == pod.resource_version
+            self._known[pod.uid] = known if known is not None and same else (pod, wishes((pod,), place))
+        return tuple(wish for _, found in self._known.values() for wish in found)
 
 
 def wishes(pods: Iterable[Pod], place: Place) -> tuple[Wish, ...]:
