@@ -125,7 +125,7 @@ class Pods:
         due: list[tuple[Pod, PodStatus]] = []
         times = [at for at in (vpod.next_progress(pods, modules, now), deadline.next_at(pods, now, wall)) if at]
         for pod in pods:
-            if pod.deleting and (self._removed(pod, now) or not _staying(pod, live, modules)):
+            if pod.deleting and self._as_good_as_gone(pod, live, modules, now):
                 continue  # Nobody needs its last status.
             status = self._statuses.of(pod)
             if pod.uid in probed:
@@ -142,10 +142,12 @@ class Pods:
             self.reports.all_shown()
         return due, min(times, default=None)
 
-    def _removed(self, pod: Pod, now: float) -> bool:
-        """Return whether its removal was asked for a moment ago, which the watch has yet to show."""
+    def _as_good_as_gone(self, pod: Pod, live: AbstractSet[ModuleKey], modules: Modules, now: float) -> bool:
+        """Return whether it is removed at once, or was a moment ago, which the watch has yet to show."""
         seen = self._seen[pod.uid]
-        return seen.removed and now < seen.remove_again and pod.deletion_grace_seconds != 0
+        if seen.removed:
+            return now < seen.remove_again and pod.deletion_grace_seconds != 0
+        return not _staying(pod, live, modules)
 
     async def write_statuses(self, due: Sequence[tuple[Pod, PodStatus]]) -> None:
         """Write statuses, superseded Pods first. Raises ClusterError."""

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from controlplane.app.base.pods import Pods
+from controlplane.app.ports import Rejected
 from controlplane.cluster.api import PODS, Resource, WatchEvent
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.facts import ClientCode, ModuleState, Reply, ReplyCode, Verb
@@ -108,12 +109,26 @@ async def test_pods_that_finalizers_hold_do_not_keep_a_base_busy() -> None:
         await asyncio.sleep(5.0)
         assert stage.bases.modules[base] == {}
         assert len(stage.api.made("delete")) == 20
+        assert {stage.ready("pod", f"p{number}") for number in range(20)} == {"False"}, "their modules are gone"
         stage.api.calls.clear()
         stage.put_pod("new")
         await asyncio.sleep(1.0)
         assert stage.ready("pod", "new") == "True"
         await asyncio.sleep(300.0)
         assert stage.api.made("delete") == [], "what a finalizer holds is not removed again"
+
+
+async def test_a_pod_whose_removal_is_refused_shows_that_its_module_is_gone() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(10.0)
+        stage.api.fail("delete", *[Rejected("denied by an admission webhook")] * 3)
+        stage.delete_pod("p")
+        await asyncio.sleep(60.0)
+        assert stage.ready("pod", "p") == "False"
+        await asyncio.sleep(120.0)
+        assert stage.pod("p") is None
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
