@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from benchmarks.api import CONNECTIONS, Json
+from benchmarks.api import Json
 from benchmarks.figures import Figure
 from benchmarks.modules import Module, bound_pod, each
 from benchmarks.progress import say
@@ -100,7 +100,7 @@ class BareClient:
 @asynccontextmanager
 async def bare_client(line: Line) -> AsyncIterator[BareClient]:
     """Connect as the control plane's user, without its limit of requests a second; raises CannotConnect."""
-    gate = Gate(rate=_UNLIMITED, burst=_UNLIMITED, concurrent=CONNECTIONS)
+    gate = Gate(rate=_UNLIMITED, burst=_UNLIMITED, concurrent=Gate.concurrent)
     server = KubeApiServer(Credentials(str(line.stage.server.own_kubeconfig)), gate)
     try:
         yield BareClient(line, server)

@@ -17,6 +17,9 @@ from benchmarks.stage import NODES, PODS, Line, identities
 from benchmarks.usage import Usage
 
 SETTLE = 30.0
+SETTLED = 300.0
+"""Seconds after which it is measured, whatever still happens."""
+STEP = 5.0
 SAY_EVERY = 30.0
 DONE_WITHIN = 900.0
 
@@ -40,6 +43,9 @@ async def quiet(line: Line, seconds: float) -> Rest:
     """Wait until only the usual happens, then for so many seconds; raises Failed."""
     say(f"waiting {SETTLE:g} s until only the usual happens")
     await asyncio.sleep(SETTLE)
+    until = time.monotonic() + SETTLED
+    while time.monotonic() < until and await _reads(line, STEP) > 1:
+        say("the Pods of new VNodes are still being looked for")
     metrics, used, began = await line.metrics(), line.usage(), time.monotonic()
     while (left := began + seconds - time.monotonic()) > 0:
         say(f"idle, {left:.0f} s to go")
@@ -47,6 +53,13 @@ async def quiet(line: Line, seconds: float) -> Rest:
     after, took = line.usage(), time.monotonic() - began
     cores = {name: (after[name].cpu - used[name].cpu) / took for name in used}
     return Rest(took, cores, (await line.metrics()).since(metrics))
+
+
+async def _reads(line: Line, seconds: float) -> float:
+    """Return how often something is read from the API server in so many seconds."""
+    before = await line.metrics()
+    await asyncio.sleep(seconds)
+    return (await line.metrics()).since(before).reads()
 
 
 async def measure(line: Line, *, seconds: float, modules: int) -> list[Figure]:

@@ -28,7 +28,7 @@ POST /admin/hang            accept and never answer; ?command=COMMAND, all witho
 POST /admin/slow            delay by ?seconds=S; ?command=COMMAND, all without it
 POST /admin/cut             lose the connection to the broker for ?seconds=S
 POST /admin/drop-replies    carry out, then give no answer; ?command=COMMAND, all without it
-POST /admin/heal            switch all of these faults off
+POST /admin/heal            switch all of these faults off; commands that are slow go on at once
 All take ?base=IDENTITY; without it they mean every base.
 """
 

@@ -16,6 +16,9 @@ from simulatedbase.life import Life
 from simulatedbase.profile import COMMANDS, hit
 from simulatedbase.runtime import Biz, Runtime
 
+DELAY_STEP = 0.1
+"""Seconds after which it is seen that a fault was switched off."""
+
 
 class Arklet:
     """Answers the commands of one life of a base."""
@@ -46,14 +49,20 @@ class Arklet:
 
         Return the envelope of the answer, the exception that came instead, or None where a fault takes the answer.
         """
-        if delay := self._life.faults.delay(command):
-            await asyncio.sleep(delay)
+        await self._delay(command)
         answer: Json | JavaError
         try:
             answer = await self._perform(command, parameters)
         except JavaError as error:
             answer = error
         return None if hit(self._life.faults.drop_replies, command) else answer
+
+    async def _delay(self, command: str) -> None:
+        """Be slow, for as long as that fault is on."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while (left := began + self._life.faults.delay(command) - loop.time()) > 0:  # noqa: ASYNC110 - a set has no event
+            await asyncio.sleep(min(left, DELAY_STEP))
 
     async def _perform(self, command: str, parameters: Json | None) -> Json:
         if not self._knows(command):

@@ -36,7 +36,7 @@ class Gate:
 
     rate: float = 400.0
     burst: int = 800
-    concurrent: int = 64
+    concurrent: int = 32
     queue: int = 20_000
     patience: float = 30.0
 

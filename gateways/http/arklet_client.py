@@ -9,11 +9,12 @@ time at most, so that bases with much to say, or hostile ones, leave the event l
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import cache
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
+from prometheus_client import Counter, Histogram
 
 from gateways.http.memory import AnswerMemory
 from gateways.http.metrics import ANSWER_BYTES, CALL_SECONDS, CALLS
@@ -43,67 +44,100 @@ class ArkletClient:
         self._turn = asyncio.Lock()
         ANSWER_BYTES.set_function(lambda: self._memory.used)
 
-    @asynccontextmanager
-    async def answer(self, address: pb.Address, command: str, body: bytes, timeout: float) -> AsyncIterator["Answer"]:
+    def answer(
+        self, address: pb.Address, command: str, body: bytes, timeout: float
+    ) -> AbstractAsyncContextManager["Answer"]:
         """Have the answer to a command, to be read within the context and without waiting there.
 
         timeout covers connecting and answering, and once more the wait of a large answer for its turn. Raises NotSent
         or Lost. When cancelled, the command may or may not have been sent.
         """
-        if len(body) > MAX_REQUEST:
-            raise NotSent(f"the command has {len(body)} bytes, a base takes {MAX_REQUEST}")
+        return _Call(address, command, body, timeout, self._connect_timeout, self._memory, self._turn)
+
+
+@dataclass(slots=True)
+class _Call:
+    """One command and its answer."""
+
+    address: pb.Address
+    command: str
+    body: bytes
+    timeout: float
+    connect_timeout: float
+    memory: AnswerMemory
+    turn: asyncio.Lock
+    _exchange: "Exchange" = field(init=False)
+    _turn_since: float | None = None
+
+    async def __aenter__(self) -> "Answer":
+        if len(self.body) > MAX_REQUEST:
+            raise NotSent(f"the command has {len(self.body)} bytes, a base takes {MAX_REQUEST}")
+        self._exchange = exchange = Exchange(self.memory)
         end = "failed"
-        exchange = Exchange(self._memory)
         try:
-            with CALL_SECONDS.labels(verb=command).time():
-                await self._exchange(exchange, address, _request(address, command, body), timeout)
-            async with self._turn_of(exchange, timeout):
-                answer = Answer(exchange.take(), exchange.seconds, time.thread_time())
-                end = "answered"
-                yield answer
+            await self._ask()
+            if len(exchange.body) >= LARGE:
+                await self._wait_for_turn()
+            answer = Answer(exchange.take(), exchange.seconds, time.thread_time())
+            end = "answered"
         except (NotSent, Lost) as error:
             end = error.end
             raise
         finally:
-            exchange.close()
-            CALLS.labels(verb=command, end=end).inc()
+            _calls(self.command, end).inc()
+            if end != "answered":
+                self._end()
+        return answer
 
-    async def _exchange(self, exchange: "Exchange", address: pb.Address, request: bytes, timeout: float) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        connecting = min(timeout, self._connect_timeout)
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    async def _ask(self) -> None:
+        loop, exchange, address = asyncio.get_running_loop(), self._exchange, self.address
+        began, connecting, sent = loop.time(), min(self.timeout, self.connect_timeout), False
         try:
-            async with asyncio.timeout(connecting):
+            async with asyncio.timeout(connecting) as limit:
                 transport, _ = await loop.create_connection(lambda: exchange, address.ip, address.port)
+                transport.write(_request(address, self.command, self.body))
+                sent = True
+                limit.reschedule(began + self.timeout)
+                await exchange.ended
         except TimeoutError:
+            if sent:
+                raise Lost(f"no answer within {self.timeout:g} s") from None
             raise NotSent(f"no connection within {connecting:g} s") from None
         except OSError as error:
             raise NotSent(f"no connection: {cause_of(error)}") from None
-        transport.write(request)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await exchange.ended
-        except TimeoutError:
-            raise Lost(f"no answer within {timeout:g} s") from None
+        finally:
+            _seconds(self.command).observe(loop.time() - began)
         exchange.finish()
 
-    @asynccontextmanager
-    async def _turn_of(self, exchange: "Exchange", timeout: float) -> AsyncIterator[None]:
-        """Wait for the turn of a large answer; afterwards nobody has it for as long as it took."""
-        if len(exchange.body) < LARGE:
-            yield
-            return
+    async def _wait_for_turn(self) -> None:
+        """Wait for the turn of a large answer."""
         try:
-            async with asyncio.timeout(timeout):
-                await self._turn.acquire()
+            async with asyncio.timeout(self.timeout):
+                await self.turn.acquire()
         except TimeoutError:
-            raise Lost(f"the answer had to wait behind others for more than {timeout:g} s") from None
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            yield
-        finally:
-            loop.call_later(loop.time() - began, self._turn.release)
+            raise Lost(f"the answer had to wait behind others for more than {self.timeout:g} s") from None
+        self._turn_since = asyncio.get_running_loop().time()
+
+    def _end(self) -> None:
+        self._exchange.close()
+        if self._turn_since is not None:
+            # Nobody has the turn for as long as the answer took.
+            loop = asyncio.get_running_loop()
+            loop.call_later(loop.time() - self._turn_since, self.turn.release)
+            self._turn_since = None
+
+
+@cache
+def _seconds(command: str) -> Histogram:
+    return CALL_SECONDS.labels(command)
+
+
+@cache
+def _calls(command: str, end: str) -> Counter:
+    return CALLS.labels(command, end)
 
 
 @dataclass(slots=True)

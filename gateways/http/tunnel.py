@@ -8,8 +8,8 @@ is never said to be newer than it is.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
@@ -199,35 +199,47 @@ class Slots:
     """
 
     def __init__(self, prompt: int) -> None:
-        self._prompt = asyncio.Semaphore(prompt)
-        self._slow_free = prompt * SLOW
-        self._failing = asyncio.Semaphore(max(prompt // FAILING, 1))
+        self.prompt = asyncio.Semaphore(prompt)
+        self.slow_free = prompt * SLOW
+        self.failing = asyncio.Semaphore(max(prompt // FAILING, 1))
 
-    @asynccontextmanager
-    async def slot(self, *, failing: bool) -> AsyncIterator[None]:
+    def slot(self, *, failing: bool) -> AbstractAsyncContextManager[None]:
         """Hold a slot for one poll; failing: the base failed to answer last time."""
-        lane = self._failing if failing else self._prompt
-        with POLLS_WAITING.track_inprogress():
+        return _Slot(self, None if failing else self.prompt)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A slot of one poll: in the prompt lane, or with None in that of bases that failed."""
+
+    slots: Slots
+    prompt: asyncio.Semaphore | None
+    _timer: asyncio.TimerHandle | None = None
+    _slow: bool = False
+
+    async def __aenter__(self) -> None:
+        lane = self.slots.failing if self.prompt is None else self.prompt
+        if lane.locked():
+            with POLLS_WAITING.track_inprogress():
+                await lane.acquire()
+        else:
             await lane.acquire()
-        slow = False
+        if lane is self.prompt:
+            self._timer = asyncio.get_running_loop().call_later(PROMPT, self._move, lane)
 
-        def move() -> None:
-            nonlocal slow
-            if self._slow_free:
-                self._slow_free -= 1
-                slow = True
-                lane.release()
+    async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._slow:
+            self.slots.slow_free += 1
+        else:
+            (self.prompt or self.slots.failing).release()
 
-        timer = None if failing else asyncio.get_running_loop().call_later(PROMPT, move)
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if slow:
-                self._slow_free += 1
-            else:
-                lane.release()
+    def _move(self, prompt: asyncio.Semaphore) -> None:
+        if self.slots.slow_free:
+            self.slots.slow_free -= 1
+            self._slow = True
+            prompt.release()
 
 
 @dataclass(slots=True)

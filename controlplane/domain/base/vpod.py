@@ -90,45 +90,46 @@ def pod_status(pod: Pod, situation: Situation) -> PodStatus | None:
 
 
 class Statuses:
-    """The statuses of the Pods of one base: one that was right is not judged again until what it follows from changes.
+    """The statuses of the Pods of one base: none is made again until something changes that it follows from.
 
     Beside the situation that is the Pod itself, so that its identity tells whether it changed.
     """
 
     def __init__(self) -> None:
         self._situation: Situation | None = None
-        self._right: dict[str, Pod] = {}
-        """Pods whose status was right in that situation, by UID."""
+        self._judged: dict[str, tuple[Pod, PodStatus | None]] = {}
+        """Pods with what is to be written to them in that situation, by UID."""
 
     def enter(self, situation: Situation) -> None:
         """Judge by this situation from now on."""
         before, self._situation = self._situation, situation
         if before is None or _of_base(before) != _of_base(situation):
-            self._right.clear()
+            self._judged.clear()
             return
         names, uids = _changed(before, situation)
         if names or uids:
-            right = self._right.items()
-            self._right = {u: pod for u, pod in right if u not in uids and not _concerned(pod, names)}
+            judged = self._judged.items()
+            self._judged = {u: one for u, one in judged if u not in uids and not _concerned(one[0], names)}
 
     def of(self, pod: Pod) -> PodStatus | None:
         """Return the status to write, or None when the Pod has it."""
-        if self._right.get(pod.uid) is pod:
-            return None
+        known = self._judged.get(pod.uid)
+        if known is not None and known[0] is pod:
+            return known[1]
         situation = self._situation
         if situation is None:
             raise ValueError("no situation to judge by")
         status = pod_status(pod, situation)
-        if status is None and pod.active_deadline is None and not _concerned(pod, situation.base.modules.in_flight):
-            self._right[pod.uid] = pod
+        if pod.active_deadline is None and not _concerned(pod, situation.base.modules.in_flight):
+            self._judged[pod.uid] = pod, status
         else:
-            self._right.pop(pod.uid, None)
+            self._judged.pop(pod.uid, None)
         return status
 
     def keep(self, uids: AbstractSet[str]) -> None:
         """Forget all other Pods."""
-        for uid in self._right.keys() - uids:
-            del self._right[uid]
+        for uid in self._judged.keys() - uids:
+            del self._judged[uid]
 
 
 def _of_base(situation: Situation) -> tuple[object, ...]:

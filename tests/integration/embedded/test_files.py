@@ -217,7 +217,9 @@ async def test_a_file_that_breaks_while_it_is_used_ends_what_runs_on_it(tmp_path
     await store.close()
     store = await EmbeddedApiServer.open(str(path))
     running = asyncio.create_task(EmbeddedCluster(store).run())
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(30):
+        while len(store.subscribers) != 1:  # noqa: ASYNC110 - a list has no event; two while it takes what is there
+            await asyncio.sleep(0.01)
     # Another handle writes into the file, as a failing disk does, and SQLite has to read it again.
     data = bytes(byte ^ 0xFF for byte in path.read_bytes()[PAGE:])
     with path.open("r+b") as file:

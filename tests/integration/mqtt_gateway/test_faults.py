@@ -225,7 +225,7 @@ async def test_two_gateways_with_one_client_id_reconnect_at_a_limited_rate(mosqu
 async def test_a_flood_of_heartbeats_costs_no_result(scene: Scene) -> None:
     """The broker holds 1,000 messages with QoS 1 for a client, and throws away the rest."""
     base = await scene.base()
-    scene.stream.send(order("o1", "base-1", 0, pb.VERB_INSTALL, BIZ))
+    scene.stream.send(order("o1", "base-1", 0, pb.VERB_INSTALL, BIZ, timeout=60.0))
     await base.command("installBiz")
     # On the event loop of the gateway, which therefore reads nothing meanwhile.
     over_mqtt(scene.broker.port, 3_000)

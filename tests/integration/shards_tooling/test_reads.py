@@ -17,7 +17,7 @@ from tests.integration.shards_tooling.conftest import BASES, NAMES, Pair, instal
 from tests.programs import ControlPlane, eventually
 from tests.servers.kubeapi import Json
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 URL = "https://repo.example/{}-1.jar"
 

@@ -68,7 +68,7 @@ def test_what_one_base_cannot_take_is_reported_and_the_others_get_it(stage: Stag
     install = ("install", "biz", "--version", "1", "--url", URL, "--all")
     stage.mctl(*install)
     stage.mctl("wait", "module/biz:1", "--timeout", "30s")
-    stage.bases[0].control("slow?command=uninstallBiz&seconds=25")
+    stage.bases[0].control("slow?command=uninstallBiz&seconds=100")
     stage.mctl("uninstall", "biz", "--version", "1", "--all")
     stage.mctl("wait", "--for=gone", "module/biz:1", "--base", "base-2", "--timeout", "30s")
     out, err = stage.mctl.run(*install, code=6)
@@ -79,7 +79,8 @@ def test_what_one_base_cannot_take_is_reported_and_the_others_get_it(stage: Stag
     # With one base its failure is that of the call.
     err = stage.mctl("install", "biz", "--version", "1", "--url", URL, "--base", "base-1", code=1)
     assert "is still being deleted" in err
-    stage.mctl("wait", "--for=gone", "module/biz:1", "--base", "base-1", "--timeout", "60s")
+    stage.bases[0].control("heal")
+    stage.mctl("wait", "--for=gone", "module/biz:1", "--base", "base-1", "--timeout", "90s")
     out = stage.mctl(*install)
     assert [line.split()[-1] for line in out.splitlines()] == ["RESULT", "created", "unchanged"]
 

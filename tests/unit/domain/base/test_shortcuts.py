@@ -136,7 +136,7 @@ def test_a_status_is_judged_again_when_what_it_follows_from_changed(what: str) -
     assert differing, "the test shows nothing"
 
 
-def test_a_status_that_is_right_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[str] = []
     whole = vpod.pod_status
 
@@ -146,6 +146,11 @@ def test_a_status_that_is_right_is_not_made_again(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(vpod, "pod_status", counted)
     statuses = vpod.Statuses()
+    statuses.enter(situation(NOTHING))
+    due = [statuses.of(one) for one in PODS]
+    assert None not in due
+    assert [statuses.of(one) for one in PODS] == due
+    assert judged == ["p1", "p2"]
     pods = settled(statuses, PODS, situation(ALL_ACTIVE, readings=reading(ready=True)))
     judged.clear()
     # A list that says the same is made of other objects.
@@ -165,7 +170,7 @@ def test_a_pod_that_changed_is_judged_again_and_one_that_is_gone_is_forgotten() 
     assert statuses.of(replace(pods[1], status=PodStatus())) is not None
     assert statuses.of(pods[1]) is None
     statuses.keep({pods[0].uid})
-    assert pods[1].uid not in statuses._right
+    assert pods[1].uid not in statuses._judged
 
 
 def test_wishes_follow_the_place_and_the_pod() -> None:
