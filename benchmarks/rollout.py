@@ -121,12 +121,19 @@ async def _rolled_out(line: Line, work: Work, rest: Mapping[str, float]) -> tupl
         *histogram(metrics, "koupleless_pod_bound_to_order_seconds", "bound at control plane -> order sent"),
         *histogram(metrics, "koupleless_result_to_status_seconds", "result taken -> status written"),
         *writes_per(metrics, work.count, "install", targets.WRITES_PER_INSTALL),
+        looks(metrics, work.count, "install"),
         *audited(line.stage.server.audited(), {module.pod for module in work.modules}),
         *_by_kind(metrics.by("koupleless_cluster_writes_total", "what"), work.count),
         *latency(metrics),
         *cpu_of_each(used, used_after, work.count, "module installed", targets.ROLLOUT_MS, rest, took),
         *cpu(used, used_after, "in the rollout"),
     ]
+
+
+def looks(metrics: Exposition, count: int, what: str) -> Figure:
+    """Return how often actors looked at their bases."""
+    total = sum(metrics.by("koupleless_actor_looks_total").values())
+    return Figure(f"looks of actors per {what}", total / count, "1")
 
 
 async def _deleted(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[float, list[Figure]]:
@@ -146,6 +153,7 @@ async def _deleted(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[f
         Figure("deletion of all asked for -> all Pods gone", took, "s", note=f"{work.count / took:.0f} each second"),
         Figure("  of that until the last was asked for", asked, "s"),
         *writes_per(metrics, work.count, "uninstall", targets.WRITES_PER_UNINSTALL),
+        looks(metrics, work.count, "uninstall"),
         *latency(metrics),
         *cpu_of_each(used, used_after, work.count, "module uninstalled", {}, rest, took),
         *cpu(used, used_after, "in the deletion"),

@@ -5,7 +5,7 @@ are RFC 3339 texts as the cluster has them, because they are only ever compared 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self
 
@@ -28,7 +28,8 @@ class Condition:
     def after(self, before: Iterable[Self]) -> Self:
         """Return it with the transition time that it had among these, if its status is the same."""
         times = (each.last_transition_time for each in before if (each.type, each.status) == (self.type, self.status))
-        return replace(self, last_transition_time=next(times, "") or self.last_transition_time)
+        since = next(times, "") or self.last_transition_time
+        return type(self)(self.type, self.status, self.reason, self.message, since)
 
     @classmethod
     def of(cls, conditions: Iterable[Self], kind: str) -> Self:

@@ -31,19 +31,28 @@ T = TypeVar("T")
 REFUSED_AGAIN = 30.0
 """Seconds until a write that the cluster refused is tried again without news."""
 
+LEAVING_SHOWN_AFTER = 5.0
+"""Seconds that the status of a Pod whose deletion was asked for is other than it should be before that is worth a
+write: mostly its module has left, and the list that confirms it, and so the removal, is on its way."""
+
 REMOVED_AGAIN = 30.0
 """Seconds until a removed Pod that is still seen (a finalizer, a watch that lags) is removed again, at least."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """When a Pod was first seen bound, changed and first seen leaving, and whether we removed it; monotonic times."""
+    """What was seen and done of a Pod; monotonic times.
+
+    When it was first seen bound, changed, first seen leaving, and since then first with another status than it should
+    have; whether we removed it.
+    """
 
     bound: float
     containers: tuple[Container, ...]
     changed: float | None = None
     ordered: bool = False
     leaving: float = float("inf")
+    differs: float = float("inf")
     removed: bool = False
     remove_again: float = 0.0
     written: PodStatus | None = None
@@ -131,6 +140,7 @@ class Pods:
             if pod.uid in probed:
                 shown.append((pod, status or pod.status))
             if status is None:
+                self._seen[pod.uid].differs = float("inf")
                 continue
             held_until = self._held_until(pod, status, now)
             if held_until > now:
@@ -181,8 +191,10 @@ class Pods:
         keeps changing is put right less and less often.
         """
         seen = self._seen[pod.uid]
-        if pod.deleting and now < seen.leaving + vpod.SHOW_PROGRESS_AFTER:
-            return seen.leaving + vpod.SHOW_PROGRESS_AFTER
+        if pod.deleting:
+            seen.differs = min(seen.differs, now)
+            if now < seen.differs + LEAVING_SHOWN_AFTER:
+                return seen.differs + LEAVING_SHOWN_AFTER
         if not pod.status.containers and all(c.reason in ("Pending", "Installing") for c in status.containers):
             return seen.bound + vpod.SHOW_PROGRESS_AFTER
         return seen.not_before if status in (seen.written, seen.refused) else 0.0

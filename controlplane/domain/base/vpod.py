@@ -120,10 +120,8 @@ class Statuses:
         if situation is None:
             raise ValueError("no situation to judge by")
         status = pod_status(pod, situation)
-        if pod.active_deadline is None and not _concerned(pod, situation.base.modules.in_flight):
+        if pod.active_deadline is None:
             self._judged[pod.uid] = pod, status
-        else:
-            self._judged.pop(pod.uid, None)
         return status
 
     def keep(self, uids: AbstractSet[str]) -> None:
@@ -143,8 +141,12 @@ def _changed(before: Situation, after: Situation) -> tuple[AbstractSet[str], Abs
     old, new = before.base.modules, after.base.modules
     names = _differing(old.present, new.present)
     names |= _differing(old.troubles, new.troubles) | _differing(old.owned, new.owned)
-    # While an order is under way a status follows from the time, too.
-    names |= old.in_flight.keys() | new.in_flight.keys()
+    if old.in_flight is not new.in_flight:
+        flights = old.in_flight.keys() | new.in_flight.keys()
+        names |= {name for name in flights if old.in_flight.get(name) is not new.in_flight.get(name)}
+    # An order's progress becomes worth showing in its time.
+    begun = new.in_flight.items()
+    names |= {name for name, flight in begun if before.now < flight.sent_at + SHOW_PROGRESS_AFTER <= after.now}
     readings = before.readings.items() ^ after.readings.items()
     uids = {uid for uid, _ in before.superseded ^ after.superseded} | {uid for (uid, _), _ in readings}
     return names, uids | (before.held ^ after.held)

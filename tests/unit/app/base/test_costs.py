@@ -78,6 +78,24 @@ async def test_a_pod_whose_removal_was_asked_for_gets_no_status_however_late_the
         assert written(stage) == {"delete pods": 1}
 
 
+async def test_a_pod_whose_module_left_gets_no_status_while_the_list_that_confirms_it_is_late() -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        stage.put_pod("p")
+        await asyncio.sleep(15.0)
+        stage.api.calls.clear()
+        # The base carries out orders, and its lists come late.
+        stage.bases.silence(base)
+        stage.delete_pod("p")
+        await asyncio.sleep(4.0)
+        assert stage.bases.modules[base] == {}
+        stage.bases.alive.add(base)
+        stage.bases.poll(base)
+        await asyncio.sleep(30.0)
+        assert stage.pod("p") is None
+        assert written(stage) == {"delete pods": 1}
+
+
 async def test_what_went_wrong_and_what_was_done_after_it_is_worth_an_event() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")

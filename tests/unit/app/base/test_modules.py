@@ -106,7 +106,7 @@ async def test_pods_that_finalizers_hold_do_not_keep_a_base_busy() -> None:
         await asyncio.sleep(10.0)
         for number in range(20):
             stage.delete_pod(f"p{number}")
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(10.0)
         assert stage.bases.modules[base] == {}
         assert len(stage.api.made("delete")) == 20
         assert {stage.ready("pod", f"p{number}") for number in range(20)} == {"False"}, "their modules are gone"

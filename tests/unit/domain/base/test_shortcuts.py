@@ -96,6 +96,7 @@ def reading(*, ready: bool) -> Mapping[tuple[str, str], Reading]:
 
 ALL_ACTIVE = Modules(listed=True, present=ACTIVE)
 NOTHING = Modules(listed=True)
+ORDERED = replace(NOTHING, in_flight=flight(NOW))
 SITUATIONS: Mapping[str, Sequence[vpod.Situation]] = {
     "present": [situation(Modules(listed=True, present=each)) for each in (ACTIVE, STARTING, {})],
     "listed": [situation(ALL_ACTIVE), situation(replace(ALL_ACTIVE, listed=False))],
@@ -106,7 +107,7 @@ SITUATIONS: Mapping[str, Sequence[vpod.Situation]] = {
     ],
     "owned": [situation(replace(ALL_ACTIVE, owned=each)) for each in ({}, {V1: Release("another")})],
     "order": [situation(replace(NOTHING, in_flight=each)) for each in ({}, flight(NOW), flight(NOW - 60.0))],
-    "time of an order": [situation(replace(NOTHING, in_flight=flight(NOW)), now=NOW + late) for late in (0.0, 60.0)],
+    "time of an order": [situation(ORDERED, now=NOW + late) for late in (0.0, 60.0)],
     "superseded": [situation(ALL_ACTIVE, superseded=each) for each in (frozenset(), frozenset({(PODS[0].uid, V1)}))],
     "held": [situation(NOTHING, held=each) for each in (frozenset(), frozenset({PODS[1].uid}))],
     "readings": [situation(ALL_ACTIVE, readings=each) for each in ({}, reading(ready=True), reading(ready=False))],
@@ -171,6 +172,15 @@ def test_a_pod_that_changed_is_judged_again_and_one_that_is_gone_is_forgotten() 
     assert statuses.of(pods[1]) is None
     statuses.keep({pods[0].uid})
     assert pods[1].uid not in statuses._judged
+
+
+def test_a_deadline_is_judged_each_time() -> None:
+    statuses, now = vpod.Statuses(), situation(ALL_ACTIVE)
+    limited = [replace(one, active_deadline=60) for one in PODS]
+    pods = settled(statuses, limited, now)
+    assert [statuses.of(one) for one in pods] == [None, None]
+    statuses.enter(replace(now, wall=WALL + 61.0))
+    assert [status.reason for one in pods if (status := statuses.of(one))] == ["DeadlineExceeded"] * 2
 
 
 def test_wishes_follow_the_place_and_the_pod() -> None:
