@@ -5,7 +5,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trustme
@@ -155,12 +155,15 @@ class Scene:
     authority: Authority
     usages: Usages
     logs: ModuleLogs
+    connections: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def connect(
         self, tls: ssl.SSLContext | None = None, *, to: str = "127.0.0.1"
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tls = tls or self.authority.client(user="ann")
-        return await asyncio.open_connection(to, self.server.port, ssl=tls, limit=1 << 20)
+        reader, writer = await asyncio.open_connection(to, self.server.port, ssl=tls, limit=1 << 20)
+        self.connections.append(writer)
+        return reader, writer
 
     async def send(self, head: bytes, tls: ssl.SSLContext | None = None) -> tuple[int, bytes, bytes]:
         """Return status, head and body of what is answered until the server ends the connection."""
@@ -235,9 +238,15 @@ async def running(
         tasks = [group.create_task(part) for part in parts]
         while not (pods.synced and nodes.synced):  # noqa: ASYNC110 - informers have no event for it
             await asyncio.sleep(0.01)
-        yield Scene(server, source, api, authority, usages, logs)
-        for task in tasks:
-            task.cancel()
+        scene = Scene(server, source, api, authority, usages, logs)
+        try:
+            yield scene
+        finally:
+            # What a failed test leaves open is another test's failure.
+            for writer in scene.connections:
+                writer.transport.abort()
+            for task in tasks:
+                task.cancel()
     await server.stop()
 
 
@@ -249,7 +258,7 @@ def refused(reason: str) -> float:
     return count("koupleless_listener_refused_total", listener="kubelet", reason=reason)
 
 
-async def soon(what: str, look: object, within: float = 10.0) -> None:
+async def soon(what: str, look: object, within: float = 60.0) -> None:
     assert callable(look)
     deadline = asyncio.get_running_loop().time() + within
     while not look():

@@ -88,7 +88,8 @@ async def test_replies_over_http(exchange: Exchange, monkeypatch: pytest.MonkeyP
         writer.close()
     head, separator, body = reply.partition(b"\r\n\r\n")
     assert head + separator == exchange.reply_head
-    replies = [part for part in written if part not in exchange.sent()]
+    # What was still starting may have been answered meanwhile, over another connection.
+    replies = [part for part in written if part not in exchange.sent() and part in reply]
     assert len(replies) == len(exchange.reply_writes)
     if json_reply:
         assert shape(json.loads(body)) == shape(recorded)
