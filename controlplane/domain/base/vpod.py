@@ -92,7 +92,7 @@ def pod_status(pod: Pod, situation: Situation) -> PodStatus | None:
 class Statuses:
     """The statuses of the Pods of one base: none is made again until something changes that it follows from.
 
-    Beside the situation that is the Pod itself, so that its identity tells whether it changed.
+    Beside the situation that is the Pod itself: one that changed is another object.
     """
 
     def __init__(self) -> None:
