@@ -9,7 +9,7 @@ is never said to be newer than it is.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
@@ -205,27 +205,23 @@ class Slots:
 
     def slot(self, *, failing: bool) -> AbstractAsyncContextManager[None]:
         """Hold a slot for one poll; failing: the base failed to answer last time."""
-        return _Slot(self, None if failing else self.prompt)
+        return _Slot(self, self.failing if failing else self.prompt)
 
 
 @dataclass(slots=True)
 class _Slot:
-    """A slot of one poll: in the prompt lane, or with None in that of bases that failed."""
+    """A slot of one poll, in the prompt lane or in that of bases that failed."""
 
     slots: Slots
-    prompt: asyncio.Semaphore | None
+    lane: asyncio.Semaphore
     _timer: asyncio.TimerHandle | None = None
     _slow: bool = False
 
     async def __aenter__(self) -> None:
-        lane = self.slots.failing if self.prompt is None else self.prompt
-        if lane.locked():
-            with POLLS_WAITING.track_inprogress():
-                await lane.acquire()
-        else:
-            await lane.acquire()
-        if lane is self.prompt:
-            self._timer = asyncio.get_running_loop().call_later(PROMPT, self._move, lane)
+        with POLLS_WAITING.track_inprogress() if self.lane.locked() else nullcontext():
+            await self.lane.acquire()
+        if self.lane is self.slots.prompt:
+            self._timer = asyncio.get_running_loop().call_later(PROMPT, self._move)
 
     async def __aexit__(self, *_: object) -> None:
         if self._timer is not None:
@@ -233,13 +229,13 @@ class _Slot:
         if self._slow:
             self.slots.slow_free += 1
         else:
-            (self.prompt or self.slots.failing).release()
+            self.lane.release()
 
-    def _move(self, prompt: asyncio.Semaphore) -> None:
+    def _move(self) -> None:
         if self.slots.slow_free:
             self.slots.slow_free -= 1
             self._slow = True
-            prompt.release()
+            self.lane.release()
 
 
 @dataclass(slots=True)

@@ -43,8 +43,8 @@ REMOVED_AGAIN = 30.0
 class _Seen:
     """What was seen and done of a Pod; monotonic times.
 
-    When it was first seen bound, changed, first seen leaving, and since then first with another status than it should
-    have; whether we removed it.
+    When it was first seen bound, changed, and first seen leaving; since when its status is another one than it should
+    be; whether we removed it.
     """
 
     bound: float
@@ -139,8 +139,9 @@ class Pods:
             status = self._statuses.of(pod)
             if pod.uid in probed:
                 shown.append((pod, status or pod.status))
+            seen = self._seen[pod.uid]
+            seen.differs = float("inf") if status is None else min(seen.differs, now)
             if status is None:
-                self._seen[pod.uid].differs = float("inf")
                 continue
             held_until = self._held_until(pod, status, now)
             if held_until > now:
@@ -191,10 +192,9 @@ class Pods:
         keeps changing is put right less and less often.
         """
         seen = self._seen[pod.uid]
-        if pod.deleting:
-            seen.differs = min(seen.differs, now)
-            if now < seen.differs + LEAVING_SHOWN_AFTER:
-                return seen.differs + LEAVING_SHOWN_AFTER
+        shown_at = max(seen.leaving, seen.differs) + LEAVING_SHOWN_AFTER
+        if pod.deleting and now < shown_at:
+            return shown_at
         if not pod.status.containers and all(c.reason in ("Pending", "Installing") for c in status.containers):
             return seen.bound + vpod.SHOW_PROGRESS_AFTER
         return seen.not_before if status in (seen.written, seen.refused) else 0.0

@@ -1,4 +1,4 @@
-"""The stand-in for an API server: what requests make of objects, and what watches are told."""
+"""The stand-in for an API server: what requests make of objects, and what watches receive."""
 
 import asyncio
 from typing import Any
