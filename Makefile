@@ -4,8 +4,8 @@ PYTHON ?= python3
 UV ?= uv
 ARGS ?=
 # Tests run in so many processes, those of one file, which share servers and may build on each other, in one of them.
-# Most of the time is spent waiting for servers: six keep two cores busy. The longest files begin.
-WORKERS ?= 6
+# Much of the time is spent waiting for servers: four keep two cores busy. The longest files begin.
+WORKERS ?= 4
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -17,7 +17,8 @@ from tests.servers.mosquitto import Mosquitto
 pytestmark = pytest.mark.timeout(300)
 
 INVENTED = 3_000
-READY_WITHIN = 10.0
+READY_WITHIN = 30.0
+"""Seconds, on a machine that runs other tests too; alone it takes one or two."""
 
 
 @pytest.fixture

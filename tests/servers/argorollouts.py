@@ -76,7 +76,8 @@ class ArgoRollouts:
             self._kubectl(verb, "-k", str(self._folder / name), *options)
 
     def _kubectl(self, *arguments: str) -> None:
-        done = self._cluster.kubectl(*arguments)
+        # A definition is gone once all objects of its kind are.
+        done = self._cluster.kubectl(*arguments, within=180)
         assert done.returncode == 0, done.stderr
 
     def _delete_manifests(self) -> None:

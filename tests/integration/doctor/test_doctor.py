@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trustme
 from paho.mqtt import publish as paho
+from paho.mqtt import subscribe
 
 from modulecontroller.configuration import VARIABLES, survey
 from modulecontroller.doctor import broker
@@ -146,8 +147,9 @@ class TestBroker:
                 *("--tunnel", "mqtt", "--identity", identity, "--env", env, "--heartbeat-interval", "1"),
                 environ={"MQTT_BROKER": mosquitto.host, "MQTT_PORT": str(mosquitto.port)},
             ).start()
-        # A process takes its time to come up.
-        monkeypatch.setattr(broker, "LISTEN", 10.0)
+            # A process takes its time to come up.
+            heart = f"koupleless_{env}/{identity}/base/heart"
+            await asyncio.to_thread(subscribe.simple, heart, hostname=mosquitto.host, port=mosquitto.port)
         found = await look(monkeypatch, "mqtt-gateway", **at(mosquitto))
         assert found["broker"][0][0] == "ok"
         assert found["subscriptions"] == [("ok", "the broker grants all 7 that are needed")]

@@ -84,7 +84,7 @@ class Stage(Namespace):
         eventually(lambda: len(self.ready_nodes()) == len(self.nodes), within=90, what="all Nodes Ready")
         for node in self.nodes:
             self.install(node, "biz1")
-        eventually(lambda: self.pods_ready("biz1"), within=90, what="a module on each base")
+        self.wait_all_ready(within=90)
 
     def _start_bases(self, identity: str, count: int, *arguments: str) -> None:
         options = ("--env", "dev", "--heartbeat-interval", "2", "--count", str(count), *arguments)
@@ -125,6 +125,11 @@ class Stage(Namespace):
         container |= {"name": module, "image": f"https://repo.example/{module}-0.0.1.jar"}
         pod["spec"]["nodeName"] = node
         self.apply(pod)
+
+    def wait_all_ready(self, within: float = 60.0) -> None:
+        """Return when all Nodes, and the module that each base always has, are Ready."""
+        eventually(lambda: len(self.ready_nodes()) == len(self.nodes), within=within, what="all Nodes Ready")
+        eventually(lambda: self.pods_ready("biz1"), within=within, what="a module on each base")
 
     def pods_ready(self, module: str) -> bool:
         """Whether the module's Pod is Ready on each base."""
@@ -270,6 +275,7 @@ def shared(kube_cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory) 
 def stage(shared: Stage) -> Iterator[Stage]:
     """The stage in its normal state before a test, and restored after it."""
     shared.wait_settled()
+    shared.wait_all_ready()
     try:
         yield shared
     finally:

@@ -119,8 +119,7 @@ def test_an_api_server_that_is_away_for_longer_than_leases_last_changes_no_owner
             time.sleep(70)
         finally:
             stage.cluster.start_apiserver()
-        eventually(lambda: stage.pods_ready("biz1"), within=60, what="all Pods Ready")
-        eventually(lambda: len(stage.ready_nodes()) == len(stage.nodes), within=60, what="all Nodes Ready")
+        stage.wait_all_ready()
         stage.work("after-outage")
     after = {node: spec["holderIdentity"] for node, spec in stage.leases().items()}
     assert after == before, "no replica took from one that runs"

@@ -120,7 +120,7 @@ def test_a_watch_over_a_restart_shows_nothing_that_was_not_so(stage: Stage, tmp_
         stage.control_plane.server.stop()
         stage.control_plane.start()
         stage.mctl("install", "later", "--version", "1", "--url", URL, "--base", "base-1")
-        eventually(lambda: any(item["name"] == "later" for item in modules.objects()), within=30, what="news after it")
+        eventually(lambda: any(item["name"] == "later" for item in modules.objects()), within=60, what="news after it")
         assert {item["modules"] for item in vnodes.objects()} <= {1, 2, None}
         assert {item["state"] for item in modules.objects() if item["name"] == "biz"} <= {"ACTIVATED", "UNKNOWN"}
         assert vnodes.interrupt() == modules.interrupt() == 130
