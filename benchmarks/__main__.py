@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import (
     attack,
+    density,
     everything,
     failover,
     idle,
@@ -43,6 +44,7 @@ SCENARIOS: dict[str, Measure] = {
     "install": lambda to, options: install.measure(to, modules=options.modules or to.stage.bases, rate=options.rate),
     "idle": lambda to, options: idle.measure(to, seconds=options.seconds, modules=options.modules),
     "failover": lambda to, options: failover.measure(to, kills=options.kills, seconds=options.seconds),
+    "density": lambda to, options: density.measure(to, modules=options.modules, rounds=options.rounds),
     "rollout": lambda to, options: rollout.measure(
         to, modules=options.modules, daemon_sets=options.daemon_sets, baseline=options.baseline
     ),

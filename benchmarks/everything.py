@@ -7,16 +7,19 @@ from itertools import pairwise
 ROWS: tuple[str, ...] = (
     "rollout --bases 100 --modules 10 --baseline",
     "rollout --bases 1000 --modules 10 --baseline",
+    "density --bases 200 --modules 5 --rounds 2",
     "onboarding --bases 1000 --baseline",
     "idle --bases 1000 --seconds 300 --modules 10",
     "install --bases 1000 --rate 20 --modules 1000",
     "failover --bases 300 --kills 30 --seconds 120",
     "mqtt --bases 5000 --seconds 60 --burst 50000",
+    "tools --vnodes 10000 --modules 20000 --watchers 10",
+    "scale --bases 500,1000,2000,5000,10000",
 )
 NAMES = tuple(dict.fromkeys(row.split()[0] for row in ROWS))
 """The commands in them."""
-_SIZES = {("install", "--modules")} | {
-    (name, option) for name in NAMES for option in ("--bases", "--seconds", "--kills", "--burst")
+_SIZES = {("install", "--modules"), ("tools", "--modules")} | {
+    (name, option) for name in NAMES for option in ("--bases", "--vnodes", "--seconds", "--kills", "--burst")
 }
 """What becomes smaller with a scale. Modules on one base, and rates, stay."""
 
@@ -32,11 +35,12 @@ def commands(scale: float, only: Sequence[str], more: Sequence[str]) -> list[lis
         name, *words = row.split()
         if only and name not in only:
             continue
-        words = [
-            str(max(1, round(int(word) * scale))) if (name, before) in _SIZES else word
-            for before, word in pairwise(["", *words])
-        ]
+        words = [_scaled(word, scale) if (name, before) in _SIZES else word for before, word in pairwise(["", *words])]
         for added in map(shlex.split, more):
             words += added[1:] if added[:1] == [name] else []
         found.append([name, *words])
     return found
+
+
+def _scaled(sizes: str, scale: float) -> str:
+    return ",".join(str(max(1, round(int(size) * scale))) for size in sizes.split(","))

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from benchmarks.figures import Figure, Report, number
 
-HEAD = ("| command | load | figure | measured | target | ratio |", "|---|---|---|---|---|---|")
+HEAD = ("| command | load | loop | figure | measured | target | ratio |", "|---|---|---|---|---|---|---|")
+_CHANGING = ("load before", "loop of Python")
+"""What each command has a value of its own of."""
 
 
 def read(text: str) -> list[Report]:
@@ -32,7 +34,7 @@ def read(text: str) -> list[Report]:
 def markdown(reports: Sequence[Report]) -> str:
     """Return what the reports were made on, and each figure that has a target; bold is beyond the target."""
     said = dict.fromkeys(
-        "; ".join(f"{key} {value}" for key, value in report.machine.items() if key != "load before")
+        "; ".join(f"{key} {value}" for key, value in report.machine.items() if key not in _CHANGING)
         for report in reports
         if report.machine
     )
@@ -43,9 +45,9 @@ def markdown(reports: Sequence[Report]) -> str:
 
 def _rows(report: Report) -> list[str]:
     command = f"`{report.command.removeprefix('python -m benchmarks ')}`"
-    load = report.machine.get("load before", "").removesuffix(" (1 min)")
+    load, loop = (report.machine.get(key, "").removesuffix(" (1 min)") for key in _CHANGING)
     if report.failed:
-        return [f"| {command} | {load} | not measured: {report.failed} | | | |"]
+        return [f"| {command} | {load} | {loop} | not measured: {report.failed} | | | |"]
     rows: list[str] = []
     for figure in report.figures:
         if figure.target is None:
@@ -54,7 +56,7 @@ def _rows(report: Report) -> list[str]:
         if figure.missed:
             measured = f"**{measured}**"
         # What all rows of a command share stands in the first.
-        shared = f"| {command} | {load} |" if not rows else "| | |"
+        shared = f"| {command} | {load} | {loop} |" if not rows else "| | | |"
         rows.append(
             f"{shared} {figure.name.strip()} | {measured} | {figure.aim} | {'' if ratio is None else f'{ratio:.2f}'} |"
         )

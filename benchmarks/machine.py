@@ -3,16 +3,18 @@
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
 
 def describe(cluster: str) -> dict[str, str]:
-    """Return commit, processor, memory, versions, and how busy the machine was before."""
+    """Return commit, processor, memory, versions, how fast Python is here, and how busy the machine was before."""
     return {
         "commit": _commit(),
         "machine": f"{len(os.sched_getaffinity(0))} cores ({_processor()}), {_memory():.0f} GB memory",
+        "loop of Python": f"{_loop():.0f} ms",
         "software": f"Python {platform.python_version()}, {cluster}, Linux {platform.release()}",
         "load before": f"{os.getloadavg()[0]:.2f} (1 min)",
     }
@@ -29,6 +31,18 @@ def _commit() -> str:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.strip()
+
+
+def _loop() -> float:
+    """Return the CPU time, in ms, of a fixed loop in Python: machines differ by it, and so do builds of Python."""
+    times = []
+    for _ in range(5):
+        began = time.process_time()
+        numbers: dict[int, str] = {}
+        for number in range(200_000):
+            numbers[number & 255] = f"{number}:{len([part for part in (1, 2, 3) if part > 1])}"
+        times.append(time.process_time() - began)
+    return min(times) * 1000
 
 
 def _memory() -> float:

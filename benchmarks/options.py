@@ -68,6 +68,15 @@ def _installing(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     one.add_argument(
         "--rate", type=_seconds, default=20.0, metavar="R", help="Pods each second; 0: all at once (default: 20)"
     )
+    dense = commands.add_parser("density", parents=common, help="CPU time for a module on few bases and on many")
+    dense.add_argument(
+        "--modules",
+        type=_number(1, 20),
+        default=5,
+        metavar="M",
+        help="on each base; then ten times as many (default: 5)",
+    )
+    dense.add_argument("--rounds", type=_number(1, 100), default=1, metavar="N", help="default: %(default)s")
     roll = commands.add_parser("rollout", parents=common, help="M modules on each base, all at once; then deleted")
     roll.add_argument("--modules", type=_number(1, 200), default=10, metavar="M", help="on each base (default: 10)")
     roll.add_argument("--daemon-sets", action="store_true", help="made by M DaemonSets, not bare and bound Pods")

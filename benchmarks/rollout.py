@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmarks import targets
 from benchmarks.api import Json, Sightings, gone, ready
@@ -18,7 +19,7 @@ from benchmarks.exposition import WRITE_VERBS, Exposition
 from benchmarks.figures import Figure, spread
 from benchmarks.install import RAMP_PER_BASE, SETTLE, arrived, histogram
 from benchmarks.modules import Module, bound_pod, each, plan
-from benchmarks.onboarding import RENEWALS, cpu, cpu_of_each, latency, onboard, writes_per
+from benchmarks.onboarding import OURS, RENEWALS, cpu, cpu_of_each, latency, onboard, writes_per
 from benchmarks.progress import say
 from benchmarks.stage import PODS, Line, identities
 from benchmarks.usage import Usage
@@ -40,28 +41,41 @@ class Work:
         return len(self.modules)
 
 
+class RolledOut(NamedTuple):
+    """The seconds until all Pods were Ready, milliseconds of CPU of each of our processes per module, and figures."""
+
+    seconds: float
+    cpu: Mapping[str, float]
+    figures: Sequence[Figure]
+
+
 async def measure(line: Line, *, modules: int, daemon_sets: bool, baseline: bool) -> list[Figure]:
     """Install so many modules on each base, then uninstall them; raises Failed, ClusterError."""
     bases = line.stage.bases
-    await onboard(line, ramp=RAMP_PER_BASE * bases)
-    say(f"all Nodes Ready; waiting {SETTLE:g} s until only the usual happens")
-    await asyncio.sleep(SETTLE)
+    await settled_nodes(line)
     work = Work(
         plan(identities(bases), modules * bases),
         [f"biz{number}" for number in range(modules)] if daemon_sets else [],
     )
     bare_times = await _bare(line, work.modules) if baseline else None
-    rest = await _rest(line)
-    installed, installing = await _rolled_out(line, work, rest)
-    deleted, deleting = await _deleted(line, work, rest)
-    figures = [*installing, *deleting]
+    rest = await cores_at_rest(line)
+    installed = await roll_out(line, work, rest)
+    deleted, deleting = await delete(line, work, rest)
+    figures = [*installed.figures, *deleting]
     if bare_times is None:
         return figures
     return [
-        multiple("rollout", installed, bare_times[0], targets.ROLLOUT_MULTIPLE),
+        multiple("rollout", installed.seconds, bare_times[0], targets.ROLLOUT_MULTIPLE),
         multiple("deletion", deleted, bare_times[1], targets.DELETION_MULTIPLE),
         *figures,
     ]
+
+
+async def settled_nodes(line: Line) -> None:
+    """Return once all bases are Ready Nodes, and only the usual happens; raises Failed."""
+    await onboard(line, ramp=RAMP_PER_BASE * line.stage.bases)
+    say(f"all Nodes Ready; waiting {SETTLE:g} s until only the usual happens")
+    await asyncio.sleep(SETTLE)
 
 
 async def _bare(line: Line, modules: Sequence[Module]) -> tuple[float, float]:
@@ -73,7 +87,7 @@ async def _bare(line: Line, modules: Sequence[Module]) -> tuple[float, float]:
     return created, deleted
 
 
-async def _rest(line: Line) -> Mapping[str, float]:
+async def cores_at_rest(line: Line) -> Mapping[str, float]:
     """Return the cores that each process uses while only the usual happens."""
     used, began = line.usage(), time.monotonic()
     await asyncio.sleep(SETTLE)
@@ -88,7 +102,8 @@ async def _settled(line: Line, metrics: Exposition) -> tuple[Mapping[str, Usage]
     return used, (await line.metrics()).since(metrics)
 
 
-async def _rolled_out(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[float, list[Figure]]:
+async def roll_out(line: Line, work: Work, rest: Mapping[str, float]) -> RolledOut:
+    """Create all Pods at once and return once all are Ready; raises Failed, ClusterError."""
     metrics, used = await line.metrics(), line.usage()
     marks = {"bound": lambda _, obj: "nodeName" in obj["spec"], "ready": ready}
     async with Sightings(line.kube, PODS, marks) as pods:
@@ -107,7 +122,8 @@ async def _rolled_out(line: Line, work: Work, rest: Mapping[str, float]) -> tupl
     bound = max(pods.times["bound"].values()) - began
     at_base = await arrived(line, "installBiz")
     shares = [] if work.daemon_sets else [at_base[m.base, m.name] - pods.times["bound"][m.pod] for m in work.modules]
-    return took, [
+    spent = {name: 1000 * (used_after[name].cpu - used[name].cpu) / work.count for name in OURS}
+    figures = [
         Figure(
             "all asked for -> all Pods Ready",
             took,
@@ -128,6 +144,7 @@ async def _rolled_out(line: Line, work: Work, rest: Mapping[str, float]) -> tupl
         *cpu_of_each(used, used_after, work.count, "module installed", targets.ROLLOUT_MS, rest, took),
         *cpu(used, used_after, "in the rollout"),
     ]
+    return RolledOut(took, spent, figures)
 
 
 def looks(metrics: Exposition, count: int, what: str) -> Figure:
@@ -136,7 +153,8 @@ def looks(metrics: Exposition, count: int, what: str) -> Figure:
     return Figure(f"looks of actors per {what}", total / count, "1")
 
 
-async def _deleted(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[float, list[Figure]]:
+async def delete(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[float, list[Figure]]:
+    """Delete all Pods at once; return the seconds until all were gone, and figures; raises Failed, ClusterError."""
     metrics, used = await line.metrics(), line.usage()
     async with Sightings(line.kube, PODS, {"gone": gone}) as pods:
         say(f"deleting {work.count} Pods")

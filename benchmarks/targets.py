@@ -12,6 +12,8 @@ ROLLOUT_MULTIPLE = 1.3
 """Of a bare client that creates as many Pods and patches the status of each."""
 ROLLOUT_MS = {"control plane": 2.0, "gateway": 1.2}
 """CPU time for each module."""
+DENSE_MULTIPLE = 1.2
+"""Of the CPU time for each module, with ten times as many modules on each base."""
 DELETION_MULTIPLE = 1.5
 """Of a bare client that deletes as many Pods."""
 WRITES_PER_INSTALL = 1.2

@@ -28,6 +28,8 @@ LOOK = 10.0
 """Seconds in which a broker sends what it retains."""
 PAUSE = 0.05
 """Seconds between two removals."""
+LATER = 1.0
+"""Seconds until a removal is tried again that was not sent: messages for bases go first."""
 MAX_BASES = 32_768
 """Bases whose leftovers are remembered, each at most once for each command."""
 MAX_TOPICS = 131_072
@@ -93,6 +95,10 @@ class Leftovers:
                 await self.removing.allowed()
                 with self.removing.asked_of(connection), connection.asking(f"remove what is retained under {topic}"):
                     await self._remove(connection, base, topic)
+            except NotSent:
+                self._to_remove(base, topic)
+                await asyncio.sleep(LATER)
+                continue
             except (Lost, asyncio.CancelledError):
                 # Over the next connection, after the others.
                 self._to_remove(base, topic)
@@ -107,9 +113,6 @@ class Leftovers:
     async def _remove(self, connection: MqttConnection, base: str, topic: str) -> None:
         if topic == topics.baseline(self._env, base):
             self._echoes[base] = None
-        try:
-            await connection.publish(topic, b"", retain=True)
-        except NotSent as error:
-            raise Lost(str(error)) from None
+        await connection.publish(topic, b"", retain=True)
         LEFTOVERS_CLEARED.inc()
         log.info("retained command removed", topic=topic)

@@ -26,6 +26,7 @@ from gateways.session.routing import Routing
 from gateways.session.stream import GOODBYE_TIMEOUT, ReplicaStream
 from gateways.session.validation import InvalidMessage, check
 from grpcclient.access import ClientAccess
+from service.limits import LogLimit
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,8 @@ TICK = 1.0
 UNREACHABLE_AFTER = 3
 """Failures in a row after which other ways to a replica are tried."""
 MAX_QUERIES = 1_024
+LOG_EVERY = 60.0
+"""Seconds between two log lines about messages of one replica that were not understood."""
 ASK_AGAIN = 1.5
 """Seconds after which a baseline query that was not answered is sent again."""
 
@@ -82,6 +85,7 @@ class ControlPlaneLinks:
         self.outboxes = Outboxes(self._routing, lambda kept: self._tunnel.settled(kept))
         self._orders = Orders(self.outboxes.result)
         self._queries: dict[str, asyncio.Future[list[pb.ModuleRef]]] = {}
+        self._lines = LogLimit(LOG_EVERY)
         STREAMS.set_function(lambda: len(self._serving))
         WATCHED.set_function(lambda: self._routing.watched)
 
@@ -164,7 +168,9 @@ class ControlPlaneLinks:
             check(message)
         except InvalidMessage as error:
             MALFORMED.inc()
-            log.warning("message not understood", endpoint=stream.endpoint, order=order.order_id, reason=str(error))
+            held = self._lines.admit(stream.endpoint, time.monotonic())
+            if held is not None:
+                log.warning("message not understood", endpoint=stream.endpoint, reason=str(error), more=held)
             if order.order_id:
                 result = refused(pb.REFUSAL_REASON_INVALID, str(error))
                 self.outboxes.result(stream.replica, of_order(order, result))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import density
 from benchmarks.__main__ import main
 from benchmarks.api import Json, gone, ready
 from benchmarks.install import at_rate
@@ -33,6 +34,13 @@ def test_a_pod_is_bound_to_the_node_of_its_base() -> None:
 
 def test_several_bases_have_the_identities_of_the_fleet() -> None:
     assert identities(2) == ["bench-1", "bench-2"]
+
+
+def test_cost_with_many_modules_on_a_base_is_a_multiple_of_that_with_few() -> None:
+    few = [{"control plane": 2.0, "gateway": 1.0}, {"control plane": 4.0, "gateway": 1.0}]
+    many = [{"control plane": 3.0, "gateway": 2.0}, {"control plane": 3.0, "gateway": 2.0}]
+    multiples = [figure for figure in density.figures(5, few, many) if figure.target is not None]
+    assert [(figure.value, figure.missed) for figure in multiples] == [(1.0, False), (2.0, True)]
 
 
 @pytest.mark.looptime
@@ -76,7 +84,7 @@ def test_only_a_deleted_object_is_gone() -> None:
         ["scale", "--bases", "500,"],
         ["all", "--scale", "-1"],
         ["all", "--scale", "small"],
-        ["all", "--only", "scale"],
+        ["all", "--only", "trust"],
         ["all", "--with", "nonsense --bases 1"],
         ["table"],
         ["tools", "--vnodes", "10001"],

@@ -11,7 +11,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from gateways.arklet import topics
 from gateways.mqtt import leftovers
 from gateways.mqtt.extras import FIRST_HOLD
-from gateways.mqtt.leftovers import LOOK, PAUSE, Leftovers
+from gateways.mqtt.leftovers import LATER, LOOK, PAUSE, Leftovers
 from mqttclient.connection import MqttConnection, MqttMessage
 from mqttclient.failures import Lost, NotSent
 from tests.unit.gateways import said
@@ -194,14 +194,23 @@ async def test_what_is_not_retained_or_gone_again_is_not_removed() -> None:
         assert scene.removed == []
 
 
-@pytest.mark.parametrize(
-    ("refusal", "hold"),
-    [(Lost("gone"), FIRST_HOLD), (NotSent("too many messages wait"), 0.0)],
-    ids=["lost", "not sent"],
-)
-async def test_what_could_not_be_removed_is_removed_over_the_next_connection(refusal: Exception, hold: float) -> None:
+async def test_a_removal_that_cannot_be_sent_now_waits_and_the_connection_stays() -> None:
     scene = Scene()
-    scene.refusal = refusal
+    scene.refusal = NotSent("too many messages wait for the broker")
+    async with scene.connected() as task:
+        scene.saw(install("a"), install("b"))
+        scene.leftovers.lives("a")
+        scene.leftovers.lives("b")
+        await asyncio.sleep(LOOK + 0.1)
+        assert not task.done()
+        scene.refusal = None
+        await asyncio.sleep(LATER + 2 * PAUSE)
+        assert sorted(scene.topics()) == [install("a"), install("b")]
+
+
+async def test_what_could_not_be_removed_is_removed_over_the_next_connection() -> None:
+    scene = Scene()
+    scene.refusal = Lost("gone")
     async with scene.connected() as task:
         scene.saw(install("a"), install("b"))
         scene.leftovers.lives("a")
@@ -210,7 +219,7 @@ async def test_what_could_not_be_removed_is_removed_over_the_next_connection(ref
         assert isinstance(task.exception(), Lost)
     scene.refusal = None
     async with scene.connected():
-        await asyncio.sleep(hold + 1.0)
+        await asyncio.sleep(FIRST_HOLD + 1.0)
         assert scene.topics() == [install("b"), install("a")]
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
+from structlog.testing import capture_logs
 
 from gateways.mqtt.orders import Outcomes
 from gateways.session import links, outbox
@@ -154,6 +155,21 @@ async def test_messages_arrive_again_after_any_outage_of_the_control_plane() -> 
         assert scene.acknowledged == [1, 2]
         assert first.welcome("r0")
         assert outcomes(first.sent()) == ["1"]
+
+
+async def test_messages_that_are_not_understood_are_refused_each_and_logged_once_in_a_while() -> None:
+    async with running_links() as scene:
+        stream = scene.streams["cp:1"]
+        stream.welcome("a")
+        bad = pb.ConnectResponse(order=pb.Order(order_id="7"))
+        with capture_logs() as logged:
+            for _ in range(3):
+                stream.receive(bad)
+            await asyncio.sleep(links.LOG_EVERY)
+            stream.receive(bad)
+        lines = [line for line in logged if line["event"] == "message not understood"]
+        assert [line["more"] for line in lines] == [0, 2]
+        assert {message.order_result.refused.reason for message in stream.sent()} == {pb.REFUSAL_REASON_INVALID}
 
 
 async def test_a_question_is_withdrawn_after_its_timeout() -> None:
