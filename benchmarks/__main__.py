@@ -22,6 +22,7 @@ from benchmarks import (
     onboarding,
     rollout,
     scale,
+    targets,
     tools,
     trust,
 )
@@ -42,7 +43,9 @@ Measure = Callable[[Line, argparse.Namespace], Coroutine[None, None, list[Figure
 SCENARIOS: dict[str, Measure] = {
     "onboarding": lambda to, options: onboarding.measure(to, baseline=options.baseline),
     "install": lambda to, options: install.measure(to, modules=options.modules or to.stage.bases, rate=options.rate),
-    "idle": lambda to, options: idle.measure(to, seconds=options.seconds, modules=options.modules),
+    "idle": lambda to, options: idle.measure(
+        to, seconds=options.seconds, modules=options.modules, lease_duration=options.lease_duration
+    ),
     "failover": lambda to, options: failover.measure(to, kills=options.kills, seconds=options.seconds),
     "density": lambda to, options: density.measure(to, modules=options.modules, rounds=options.rounds),
     "rollout": lambda to, options: rollout.measure(
@@ -144,7 +147,13 @@ def _on_kubernetes(name: str, options: argparse.Namespace) -> tuple[dict[str, st
             return await SCENARIOS[name](connected, options)
 
     replicas = 3 if name == "failover" else 1
-    with stage(options.bases, options.logs, audit=getattr(options, "audit", False), replicas=replicas) as built:
+    with stage(
+        options.bases,
+        options.logs,
+        audit=getattr(options, "audit", False),
+        replicas=replicas,
+        lease_duration=getattr(options, "lease_duration", targets.LEASE_DURATION),
+    ) as built:
         where = machine.describe(built.server.version)
         return where, asyncio.run(measured())
 

@@ -28,8 +28,8 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """How much of the target was used, or lacks: at most 1 means that it was met."""
-        if self.target is None or math.isnan(self.value):
+        """How much of the target was used, or lacks: at most 1 means that it was met. A target of 0 has none."""
+        if not self.target or math.isnan(self.value):
             return None
         if self.at_least:
             return self.target / self.value if self.value else None

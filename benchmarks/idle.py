@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks import targets
-from benchmarks.api import Sightings, gone, ready
+from benchmarks.api import Json, Sightings, gone, ready
 from benchmarks.exposition import Exposition
 from benchmarks.figures import Figure
 from benchmarks.install import RAMP_PER_BASE
@@ -62,10 +62,18 @@ async def _reads(line: Line, seconds: float) -> float:
     return (await line.metrics()).since(before).reads()
 
 
-async def measure(line: Line, *, seconds: float, modules: int) -> list[Figure]:
+def _not_ready(kind: str, obj: Json) -> bool:
+    """Return whether a Node that is there is not Ready."""
+    return kind != "DELETED" and not ready(kind, obj)
+
+
+async def measure(line: Line, *, seconds: float, modules: int, lease_duration: int) -> list[Figure]:
     """Return the figures of so many seconds without modules, and of as many with some on each base; raises Failed."""
     bases, empty = line.stage.bases, line.usage()
-    done = await rest(line, seconds)
+    await onboard(line, ramp=RAMP_PER_BASE * bases)
+    async with Sightings(line.kube, NODES, {"not ready": _not_ready}) as nodes:
+        done = await quiet(line, seconds)
+    long = lease_duration >= targets.LONG_LEASE_DURATION
     full = line.usage()
     minutes = bases * done.took / 60
     writes = done.metrics.writes()
@@ -74,7 +82,7 @@ async def measure(line: Line, *, seconds: float, modules: int) -> list[Figure]:
             "API writes per VNode and minute",
             sum(writes.values()) / minutes,
             "1/min",
-            targets.WRITES_PER_VNODE_MINUTE,
+            targets.LONG_WRITES_PER_VNODE_MINUTE if long else targets.WRITES_PER_VNODE_MINUTE,
             note=f"within {done.took:.0f} s",
         ),
         *(Figure(f"  {verb} {what}", number / minutes, "1/min") for (verb, what), number in writes.items()),
@@ -84,6 +92,7 @@ async def measure(line: Line, *, seconds: float, modules: int) -> list[Figure]:
             "1/min",
             note="new watches; the aim is 0",
         ),
+        Figure("Nodes that were not Ready meanwhile", len(nodes.times["not ready"]), "1", 0.0),
         *cores(done, bases),
         *memory(empty, full, bases),
     ]

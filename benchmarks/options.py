@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import everything
+from benchmarks.targets import LEASE_DURATION
 
 PURPOSE = """\
 Measures onboarding, installs, idle bases, rollouts and failovers against a real Kubernetes API server
@@ -88,6 +89,13 @@ def _resting(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     two = commands.add_parser("idle", parents=common, help="API writes, CPU time and memory while nothing happens")
     two.add_argument("--seconds", type=_seconds, default=120.0, metavar="S", help="how long (default: 120)")
     two.add_argument("--modules", type=_number(0, 200), default=0, metavar="M", help="then with so many on each base")
+    two.add_argument(
+        "--lease-duration",
+        type=_number(40, 300),
+        default=LEASE_DURATION,
+        metavar="S",
+        help="of VNodes; from 60 on they are renewed every 20 s (default: %(default)s)",
+    )
     over = commands.add_parser(
         "failover", parents=common, help="three replicas: kill -9, SIGTERM, one that joins, API writes at rest"
     )

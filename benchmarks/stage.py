@@ -16,6 +16,7 @@ from benchmarks.api import Api, connected, tls
 from benchmarks.bases import IDENTITY
 from benchmarks.exposition import Exposition
 from benchmarks.progress import say
+from benchmarks.targets import LEASE_DURATION
 from benchmarks.trusted import Trust
 from grpcclient.access import ClientAccess
 from tests.programs import ControlPlane, HttpGateway, Programs, status
@@ -87,12 +88,19 @@ class Line:
 
 @contextmanager
 def stage(
-    bases: int, logs: Path | None = None, *, audit: bool = False, replicas: int = 1, tls: bool = False
+    bases: int,
+    logs: Path | None = None,
+    *,
+    audit: bool = False,
+    replicas: int = 1,
+    tls: bool = False,
+    lease_duration: int = LEASE_DURATION,
 ) -> Iterator[Stage]:
     """Build it, and take it down; logs of our programs stay in a folder if one is given.
 
     With audit the API server keeps a log of what the control plane asks for, which makes it slower. With tls the
     gateway speaks TLS and shows a token of its service account, else plaintext and a token of this machine.
+    lease_duration is in seconds.
 
     Raises Unavailable, ServerFailed, ApiError, OSError.
     """
@@ -107,7 +115,7 @@ def stage(
         server = ApiServer(
             version=f"Kubernetes {cluster.version}",
             root=cluster.url,
-            environ=cluster.environ(CONTROL_PLANE),
+            environ={**cluster.environ(CONTROL_PLANE), "LEASE_DURATION": str(lease_duration)},
             pids={name: children[name] for name in CLUSTER_PROGRAMS},
             kubeconfig=cluster.kubeconfig(ADMIN),
             audited=cluster.audited,

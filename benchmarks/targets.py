@@ -20,8 +20,10 @@ WRITES_PER_INSTALL = 1.2
 WRITES_PER_UNINSTALL = 1.1
 BOUND_TO_COMMAND_MS = 100.0
 RESULT_TO_STATUS_MS = 200.0
-WRITES_PER_VNODE_MINUTE = 6.2
-"""A kubelet's."""
+LEASE_DURATION, LONG_LEASE_DURATION = 40, 60
+"""Seconds that a VNode's Lease lasts by default, and from which on it is renewed half as often."""
+WRITES_PER_VNODE_MINUTE, LONG_WRITES_PER_VNODE_MINUTE = 6.2, 3.2
+"""A kubelet's, and with the long Lease."""
 CORES_PER_BASE = {"control plane": 0.08 / 1000, "gateway": 0.10 / 1000}
 """At rest."""
 CORES_WITH_MODULES = 1.15

@@ -35,6 +35,11 @@ def test_spread_is_in_milliseconds_and_aims_at_p99() -> None:
     assert (p99.value, p99.target, p99.ratio) == (200, 100, 2)
 
 
+def test_what_must_not_happen_is_met_or_missed_and_has_no_ratio() -> None:
+    figures = [Figure("lost", 0.0, "1", 0.0), Figure("lost", 1.0, "1", 0.0)]
+    assert [(figure.missed, figure.ratio) for figure in figures] == [(False, None), (True, None)]
+
+
 def test_a_table_shows_target_ratio_machine_and_command() -> None:
     text = table(report(Figure("writes", 3.1, "1/min", 6.2, "within 60 s"), Figure("lost", math.nan, "s", 1.0)))
     row = next(line for line in text.splitlines() if line.lstrip().startswith("writes"))

@@ -78,6 +78,7 @@ def test_only_a_deleted_object_is_gone() -> None:
         ["install", "--rate", "-1"],
         ["install", "--rate", "nan"],
         ["idle", "--seconds", "soon"],
+        ["idle", "--lease-duration", "39"],
         ["mqtt", "--bases", "10001"],
         ["mqtt", "--burst", "0"],
         ["scale", "--bases", "500,10001"],
