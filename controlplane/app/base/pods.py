@@ -129,13 +129,19 @@ class Pods:
         readings, live = self.readiness.readings(probed.values()), _live(wishes)
         superseded = vpod.superseded(wishes, modules, vpod.unready(probed.values(), readings))
         releases = {(wish.pod, wish.spec.key.name): wish.release for wish in wishes}
-        self._statuses.enter(vpod.Situation(base, releases, superseded, readings, now, wall, self._held))
+        situation = vpod.Situation(base, releases, superseded, readings, now, wall, self._held)
+        self._statuses.enter(situation)
         shown: list[tuple[Pod, PodStatus]] = []
         due: list[tuple[Pod, PodStatus]] = []
         times = [at for at in (vpod.next_progress(pods, modules, now), deadline.next_at(pods, now, wall)) if at]
         for pod in pods:
             if pod.deleting and self._as_good_as_gone(pod, live, modules, now):
                 continue  # Nobody needs its last status.
+            # Most installs are too quick to be worth a status of their own.
+            worth_showing = self._seen[pod.uid].bound + vpod.SHOW_PROGRESS_AFTER
+            if now < worth_showing and vpod.waits(pod, situation):
+                times.append(worth_showing)
+                continue
             status = self._statuses.of(pod)
             if pod.uid in probed:
                 shown.append((pod, status or pod.status))
@@ -188,15 +194,13 @@ class Pods:
     def _held_until(self, pod: Pod, status: PodStatus, now: float) -> float:
         """Return until when a write is held.
 
-        Most installs and uninstalls are too quick to be worth a status of their own, and a status that somebody else
-        keeps changing is put right less and less often.
+        Most uninstalls are too quick to be worth a status of their own, and a status that somebody else keeps changing
+        is put right less and less often.
         """
         seen = self._seen[pod.uid]
         shown_at = max(seen.leaving, seen.differs) + LEAVING_SHOWN_AFTER
         if pod.deleting and now < shown_at:
             return shown_at
-        if not pod.status.containers and all(c.reason in ("Pending", "Installing") for c in status.containers):
-            return seen.bound + vpod.SHOW_PROGRESS_AFTER
         return seen.not_before if status in (seen.written, seen.refused) else 0.0
 
     def _note_written(self, pod: Pod, status: PodStatus, now: float) -> None:

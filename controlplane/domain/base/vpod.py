@@ -89,6 +89,22 @@ def pod_status(pod: Pod, situation: Situation) -> PodStatus | None:
     return None if _same(wanted, pod.status) else wanted
 
 
+def waits(pod: Pod, situation: Situation) -> bool:
+    """Return whether all there is to say of a Pod is that it waits for its modules, and its status says nothing yet."""
+    modules, status = situation.base.modules, pod.status
+    if status.containers or status.terminal or not modules.listed or pod.uid in situation.held:
+        return False
+    if deadline.remaining(pod, situation.wall) == 0:
+        return False
+    return not any(
+        container.key in modules.present
+        or (pod.uid, container.key) in situation.superseded
+        or _shown(modules.troubles.get(container.key))
+        or unusable(pod, container)
+        for container in pod.containers
+    )
+
+
 class Statuses:
     """The statuses of the Pods of one base: none is made again until something changes that it follows from.
 

@@ -165,6 +165,30 @@ def test_a_status_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judged == ["p1"]
 
 
+def test_a_new_pod_waits_for_its_modules_as_long_as_its_status_would_say_no_more() -> None:
+    uninstalling = {V1: Trouble(Verb.UNINSTALL, SPEC, NOW + 5.0, "UninstallFailed", "x")}
+    more = [
+        situation(replace(NOTHING, troubles=uninstalling)),
+        situation(NOTHING, superseded=frozenset({(PODS[0].uid, V1)})),
+        situation(Modules(listed=False)),
+    ]
+    new = [replace(one, status=PodStatus()) for one in PODS]
+    limited = replace(new[0], active_deadline=60, status=PodStatus(start_time=rfc3339(WALL - 61.0)))
+    strange = [limited, replace(limited, active_deadline=90), pod("p3", replace(biz("a"), image=""))]
+    strange += settled(vpod.Statuses(), PODS, situation(ORDERED))
+    ended = replace(new[0], status=PodStatus(phase="Failed"))
+    outcomes = set()
+    for now in [*more, *(each for several in SITUATIONS.values() for each in several)]:
+        for one in (*new, *strange, ended):
+            status = vpod.pod_status(one, now)
+            only = status is not None and status.phase == "Pending" and not one.status.containers
+            said = {container.reason for container in status.containers} if status else set()
+            expected = only and said <= {"Pending", "Installing"}
+            assert vpod.waits(one, now) is expected, (one, now, status)
+            outcomes.add(expected)
+    assert outcomes == {False, True}
+
+
 def test_a_pod_that_changed_is_judged_again_and_one_that_is_gone_is_forgotten() -> None:
     statuses, now = vpod.Statuses(), situation(ALL_ACTIVE)
     pods = settled(statuses, PODS, now)
