@@ -4,9 +4,9 @@ SIGTERM and SIGINT ask once for an orderly end; a second one cuts it short. Unde
 input is a pipe whose end means that the supervisor died: that asks for an orderly end too, so that nothing is left
 behind.
 
-A blocked event loop writes no log, so a thread watches it: who restarts the process (module-controller, or Kubernetes
-by /livez) does so after 30 s at the earliest, when the stacks of all threads are on standard error already. A process
-that is out of memory, or asked to end while its loop stands still, ends itself (service.watchdog).
+A blocked event loop writes no log, so a thread watches it (service.watchdog): who restarts the process
+(module-controller, or Kubernetes by /livez) does so after 30 s at the earliest, when the stacks of all threads are on
+standard error already. A process that is out of memory, or asked to end while its loop stands still, ends itself.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
 
 import structlog
 import uvloop
@@ -35,15 +34,10 @@ log = structlog.get_logger(__name__)
 EXIT_FAILURE = 1
 EXIT_REFUSED = 3
 """What a program ends with that may not run beside another one: starting it again does not help."""
-STACKS_AFTER = 20.0
-"""Seconds for which the event loop must be blocked before the stacks are written."""
-LOOK_EVERY = 5.0
 GARBAGE = (10_000, 20, 20)
 """Objects that were made more than freed, and younger collections, until Python looks for cycles."""
 PRIVATE = 0o077
 """The mask of files and folders that programs make: whatever is in them is the owner's."""
-BLOCKED = 5.0
-"""Seconds for which the event loop must have been blocked to be logged afterwards."""
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -152,7 +146,6 @@ async def _guarded(main: Main, watchdog: Watchdog) -> None:
     loop = asyncio.get_running_loop()
     install(loop)
     task = asyncio.ensure_future(main(stop))
-    watching = asyncio.create_task(_watch(), name="blocked loop")
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
@@ -172,7 +165,6 @@ async def _guarded(main: Main, watchdog: Watchdog) -> None:
     try:
         await task
     finally:
-        watching.cancel()
         watchdog.finished()
 
 
@@ -182,24 +174,6 @@ def _orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     loop.remove_reader(sys.stdin.fileno())
     log.warning("the supervisor is gone: ending")
     stop.set()
-
-
-async def _watch() -> NoReturn:
-    """Report when the running loop is blocked, and where, until cancelled."""
-    clock = asyncio.get_running_loop().time
-    try:
-        while True:
-            # A thread in C waits for the next call of this, and writes the stacks if none comes.
-            try:
-                faulthandler.dump_traceback_later(STACKS_AFTER, file=STANDARD_ERROR)
-            except RuntimeError as error:
-                log.warning("the event loop is not watched", cause=str(error))
-            due = clock() + LOOK_EVERY
-            await asyncio.sleep(LOOK_EVERY)
-            if (late := clock() - due) >= BLOCKED:
-                log.warning("the event loop was blocked", seconds=round(late, 1))
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -1,4 +1,8 @@
-"""Ends a process that can do nothing any more: out of memory, or asked to end while its event loop stands still.
+"""Watches a process: reports an event loop that stands still, and ends a process that can do nothing any more.
+
+The latter is out of memory, or was asked to end while its event loop stands still. A loop that stands still for long is
+reported with the stacks of all threads. They are read by a thread of Python, while the others cannot run: a thread in C
+(faulthandler.dump_traceback_later) reads them while they change, which crashed processes that had only been paused.
 
 Exhaustion is a state of the process and not only an exception. Whoever meets the MemoryError may catch it with others,
 a library may give it another name (orjson: JSONDecodeError), and CPython waits without end for a thread that had no
@@ -16,9 +20,15 @@ import select
 import signal
 import sys
 import threading
+import time
+import traceback
 from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 EXIT_CANNOT_GO_ON = 70
 """What a process ends with that gave itself up: EX_SOFTWARE of sysexits.h. A supervisor starts it again."""
@@ -31,11 +41,16 @@ SHORT_LOOKS = 2
 """Looks one after the other that must find no memory."""
 STUCK_LOOKS = 10
 """Looks after a signal to end without a turn of the event loop, and after the end of the loop."""
+STACKS_LOOKS = 20
+"""Looks without a turn of the event loop, after which the stacks are written."""
+BLOCKED = 5.0
+"""Seconds for which the event loop must have been blocked to be logged afterwards."""
 WRITTEN_WITHIN = 5
 """Seconds for the last lines, which a full pipe could hold up; the kernel's alarm ends the process then."""
 
 _NO_MEMORY = b"the process ends: no memory is left (see ulimit -v, RLIMIT_AS and the limits of its service)\n"
 _STUCK = b"the process ends: it was asked to, and its event loop does not turn\n"
+_STANDS = b"the event loop does not turn; where all threads are:\n"
 _LINGERS = b"the process ends: its work is done, but something keeps it\n"
 _NO_THREAD = "can't start new thread"
 
@@ -70,6 +85,15 @@ def end_if_exhausted(error: BaseException | None) -> None:
         end(_NO_MEMORY)
 
 
+def stacks() -> bytes:
+    """Return where all threads are."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    found = []
+    for ident, frame in sys._current_frames().items():
+        found += [f"Thread {names.get(ident, ident)}:\n", *traceback.format_stack(frame)]
+    return "".join(found).encode(errors="backslashreplace")
+
+
 def install(loop: asyncio.AbstractEventLoop) -> None:
     """Have the process end when it is exhausted and nobody catches that, in the loop, a thread or a finaliser."""
 
@@ -101,6 +125,9 @@ class Watchdog(threading.Thread):
         self._loop = loop
         self._short = 0
         self._waited = 0
+        """Looks since the loop last turned."""
+        self._asked = False
+        """The loop was asked to turn, and did not yet."""
         self._why = b""
 
     def run(self) -> None:
@@ -118,22 +145,31 @@ class Watchdog(threading.Thread):
         self._short = 0 if has_memory() else self._short + 1
         if self._short >= SHORT_LOOKS:
             end(_NO_MEMORY)
-        if not self._why:
-            return
-        self._waited += 1
-        if self._waited > STUCK_LOOKS:
+        if self._asked or self._why is _LINGERS:
+            self._waited += 1
+        if self._why and self._waited > STUCK_LOOKS:
             end(self._why)
-        if self._why is _STUCK:
+        if self._waited == STACKS_LOOKS:
+            # Not in this thread: nobody may read standard error.
+            text = _STANDS + stacks()
+            threading.Thread(target=os.write, args=(STANDARD_ERROR, text), name="stacks", daemon=True).start()
+        if not self._asked:
+            self._asked = True
             with suppress(RuntimeError):  # it is closed
-                self._loop.call_soon_threadsafe(self._turned)
+                self._loop.call_soon_threadsafe(self._turned, time.monotonic())
 
     def signalled(self, _number: int, _frame: FrameType | None) -> None:
         """From now on the event loop has to turn; as a handler of Python it runs although the loop stands still."""
-        self._why = self._why or _STUCK
+        if not self._why:
+            self._why, self._waited = _STUCK, 0
 
     def finished(self) -> None:
         """The work is done: the process has to end."""
         self._why, self._waited = _LINGERS, 0
 
-    def _turned(self) -> None:
-        self._waited = 0
+    def _turned(self, asked: float) -> None:
+        self._asked = False
+        if self._why is not _LINGERS:
+            self._waited = 0
+        if (late := time.monotonic() - asked) >= BLOCKED:
+            log.warning("the event loop was blocked", seconds=round(late, 1))

@@ -63,7 +63,7 @@ async def look(monkeypatch: pytest.MonkeyPatch, program: str, **variables: str) 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     found: dict[str, list[tuple[str, str]]] = {}
-    for finding in await examine(survey([program]), limit=25):
+    for finding in await examine(survey([program]), limit=60):
         assert_explained(finding)
         found.setdefault(finding.about, []).append((finding.level.value, finding.message))
     return found

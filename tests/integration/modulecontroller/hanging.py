@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from service import process
+from service import process, watchdog
 from service.status import StatusServer
 
 BLOCKS_AFTER = 0.5
@@ -41,7 +41,7 @@ def main() -> int:
     folder, how = Path(sys.argv[1]), sys.argv[2]
     first = not list(folder.iterdir())
     (folder / str(os.getpid())).touch()
-    process.STACKS_AFTER, process.LOOK_EVERY = 0.4, 0.1
+    watchdog.LOOK_EVERY = 0.02
     return process.run(lambda stop: serve(stop, how=how, first=first))
 
 

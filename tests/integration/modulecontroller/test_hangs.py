@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from modulecontroller.children import Child, Patience, Program
 from service.process import StartError
-from tests.integration.modulecontroller import hanging
+from service.watchdog import STACKS_LOOKS
+from tests.integration.modulecontroller import busy, hanging
 from tests.integration.modulecontroller.conftest import ModuleController
 from tests.programs import Programs, SimulatedBase, ask, eventually, status
 from tests.servers.cleaning import SYSTEM_NAMESPACE
@@ -115,6 +116,20 @@ async def test_a_hung_process_does_not_keep_the_others_from_ending(tmp_path: Pat
         (pid,) = processes(tmp_path)
         os.kill(pid, signal.SIGSTOP)
     assert not alive(pid)
+
+
+def test_a_program_that_was_paused_goes_on_as_if_nothing_had_been(programs: Programs) -> None:
+    server = programs.program("busy", busy.__name__, environ={"PYTHONPATH": str(ROOT)})
+    server.start()
+    server.wait_until(lambda: "works" in server.log.read_text(), within=30.0)
+    for _ in range(10):
+        server.signal(signal.SIGSTOP)
+        time.sleep(2 * STACKS_LOOKS * busy.LOOK_EVERY)
+        server.signal(signal.SIGCONT)
+        time.sleep(0.1)
+    assert server.running
+    server.stop()
+    assert "where all threads are" not in server.log.read_text()
 
 
 def test_a_control_plane_that_hangs_is_replaced_and_livez_says_so(programs: Programs, kube: KubeCluster) -> None:

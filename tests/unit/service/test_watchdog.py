@@ -4,13 +4,15 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+from structlog.testing import capture_logs
 
 from service import watchdog
-from service.watchdog import SHORT_LOOKS, STUCK_LOOKS, Watchdog
+from service.watchdog import BLOCKED, SHORT_LOOKS, STACKS_LOOKS, STUCK_LOOKS, Watchdog
 
 
 class Ended(SystemExit):
@@ -34,18 +36,28 @@ class Loop:
     """A loop that turns only when it is asked to."""
 
     def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
+        self.calls: list[Callable[[], object]] = []
         self.closed = False
 
-    def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
+    def call_soon_threadsafe(self, call: Callable[..., object], *arguments: object) -> None:
         if self.closed:
             raise RuntimeError("Event loop is closed")
-        self.calls.append(call)
+        self.calls.append(partial(call, *arguments))
 
     def turn(self) -> None:
         for call in self.calls:
             call()
         self.calls.clear()
+
+
+class Clock:
+    """Stands for the module time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -72,12 +84,66 @@ def test_memory_that_stays_short_ends_the_process(dog: Watchdog, memory: list[bo
         dog.look()
 
 
-def test_a_loop_that_stands_still_ends_nothing_without_a_signal(dog: Watchdog) -> None:
-    for _ in range(STUCK_LOOKS * 3):
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What is written to standard error."""
+    found: list[bytes] = []
+
+    def write(descriptor: int, text: bytes) -> int:
+        assert descriptor == watchdog.STANDARD_ERROR
+        found.append(text)
+        return len(text)
+
+    monkeypatch.setattr(watchdog.os, "write", write)
+    return found
+
+
+def look_on(dog: Watchdog, times: int) -> None:
+    for _ in range(times):
         dog.look()
+    for thread in threading.enumerate():
+        if thread.name == "stacks":
+            thread.join()
+
+
+def test_a_loop_that_stands_still_is_reported_once_and_ends_nothing(dog: Watchdog, written: list[bytes]) -> None:
+    look_on(dog, STACKS_LOOKS)
+    assert written == []
+    look_on(dog, 3 * STACKS_LOOKS)
+    (text,) = written
+    assert text.startswith(b"the event loop does not turn; where all threads are:\nThread ")
+    assert b"Thread MainThread:\n" in text
+    assert b"in test_a_loop_that_stands_still_is_reported_once" in text
+
+
+def test_a_loop_that_turns_and_one_that_turns_again_are_left_alone(
+    dog: Watchdog, loop: Loop, written: list[bytes]
+) -> None:
+    for _ in range(3):
+        look_on(dog, STACKS_LOOKS)
+        loop.turn()
+    assert written == []
+    look_on(dog, STACKS_LOOKS + 1)
+    loop.turn()
+    look_on(dog, STACKS_LOOKS + 1)
+    assert len(written) == 2
+
+
+def test_that_a_loop_was_blocked_is_logged_afterwards(
+    dog: Watchdog, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(watchdog, "time", clock)
+    with capture_logs() as logged:
+        for late in (0.1, BLOCKED, 0.1):
+            dog.look()
+            clock.now += late
+            loop.turn()
+    assert logged == [{"event": "the event loop was blocked", "seconds": BLOCKED, "log_level": "warning"}]
 
 
 def test_after_a_signal_a_loop_that_stands_still_ends_the_process(dog: Watchdog) -> None:
+    dog.look()
     dog.signalled(15, None)
     for _ in range(STUCK_LOOKS):
         dog.look()
@@ -101,6 +167,7 @@ def test_what_lingers_after_the_end_of_the_work_is_cut_off(dog: Watchdog, loop: 
     dog.signalled(15, None)
     dog.look()
     dog.finished()
+    loop.turn()
     loop.closed = True
     for _ in range(STUCK_LOOKS):
         dog.look()
