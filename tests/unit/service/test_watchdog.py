@@ -94,7 +94,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         found.append(text)
         return len(text)
 
-    monkeypatch.setattr(watchdog.os, "write", write)
+    monkeypatch.setattr(watchdog, "os", SimpleNamespace(write=write))
     return found
 
 
