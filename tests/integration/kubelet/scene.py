@@ -244,7 +244,8 @@ async def running(
         finally:
             # What a failed test leaves open is another test's failure.
             for writer in scene.connections:
-                writer.transport.abort()
+                with contextlib.suppress(AttributeError):  # of a closed one, with early releases of Python 3.11
+                    writer.transport.abort()
             for task in tasks:
                 task.cancel()
     await server.stop()
