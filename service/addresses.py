@@ -7,10 +7,15 @@ IPv4 address that it is.
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+KEPT = 16_384
+"""Addresses that passed, which need not be judged again: those that were asked for last."""
 
 
 class AddressRefused(ValueError):
@@ -88,9 +93,13 @@ class AddressPolicy:
     def __init__(self, allowed: Iterable[Network], ports: Iterable[PortRange] | None = None) -> None:
         self._allowed = tuple(allowed)
         self._ports = None if ports is None else tuple(ports)
+        self._passed = lru_cache(KEPT)(self._judged)
 
     def check(self, ip: str, port: int) -> str:
         """Return the address in its plain form. Raises AddressRefused."""
+        return self._passed(ip, port)
+
+    def _judged(self, ip: str, port: int) -> str:
         if not 0 < port < 65536:
             raise AddressRefused(f"port {port} is not in 1 to 65535")
         if self._ports is not None and not any(port in listed for listed in self._ports):

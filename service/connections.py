@@ -8,10 +8,13 @@ same peer where that one has its share, else of the peer that has the most idle 
 import ipaddress
 from collections import Counter
 from collections.abc import Hashable
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 C = TypeVar("C", bound=Hashable)
 
+KEPT = 16_384
+"""Addresses of which it is known whom they stand for: those that came last."""
 _NETWORK_OF_PEER = 64
 """Bits of an IPv6 address that name a peer: a network gives a machine any number of addresses below them."""
 
@@ -20,7 +23,12 @@ def peer_of(address: Any) -> str:
     """Return who a peer's socket address stands for; empty for a Unix socket, whose peers are this machine's."""
     if not isinstance(address, tuple):
         return ""
-    host = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    return _peer(str(address[0]).partition("%")[0])
+
+
+@lru_cache(KEPT)
+def _peer(address: str) -> str:
+    host = ipaddress.ip_address(address)
     if host.version == 4 or host.is_loopback:
         return str(host)
     if host.ipv4_mapped is not None:

@@ -16,12 +16,17 @@ SHARE = 8
 
 def of_callers() -> int:
     """Return how many connections the gRPC server may have."""
-    return min(CALLERS, _limit() // SHARE)
+    return _share(CALLERS, _limit())
 
 
 def of_listeners() -> int:
     """Return how many connections the other ports may have together: what is left."""
-    return _limit() - min(OWN, _limit() // SHARE) - of_callers()
+    limit = _limit()
+    return limit - _share(OWN, limit) - _share(CALLERS, limit)
+
+
+def _share(most: int, limit: int) -> int:
+    return min(most, limit // SHARE)
 
 
 def _limit() -> int:

@@ -11,13 +11,11 @@ import asyncio
 import time
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from functools import cache
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
-from prometheus_client import Counter, Histogram
 
 from gateways.http.memory import AnswerMemory
-from gateways.http.metrics import ANSWER_BYTES, CALL_SECONDS, CALLS
+from gateways.http.metrics import ANSWER_BYTES, call_seconds, calls
 from gateways.http.responses import Excessive, Lost, NotSent, Response
 from service.listening import cause_of, host_port
 
@@ -84,7 +82,7 @@ class _Call:
             end = error.end
             raise
         finally:
-            _calls(self.command, end).inc()
+            calls(self.command, end).inc()
             if end != "answered":
                 self._end()
         return answer
@@ -109,7 +107,7 @@ class _Call:
         except OSError as error:
             raise NotSent(f"no connection: {cause_of(error)}") from None
         finally:
-            _seconds(self.command).observe(loop.time() - began)
+            call_seconds(self.command).observe(loop.time() - began)
         exchange.finish()
 
     async def _wait_for_turn(self) -> None:
@@ -128,16 +126,6 @@ class _Call:
             loop = asyncio.get_running_loop()
             loop.call_later(loop.time() - self._turn_since, self.turn.release)
             self._turn_since = None
-
-
-@cache
-def _seconds(command: str) -> Histogram:
-    return CALL_SECONDS.labels(command)
-
-
-@cache
-def _calls(command: str, end: str) -> Counter:
-    return CALLS.labels(command, end)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from aiohttp import web
 from gateways.arklet.fields import Malformed
 from gateways.arklet.names import InvalidName
 from gateways.http.credentials import Caller, Credentials, locate
-from gateways.http.metrics import REQUESTS
+from gateways.http.metrics import requests
 from gateways.http.requests import RETRY_AFTER, Requests
 from gateways.session.links import Unavailable
 from service.addresses import AddressRefused
@@ -80,5 +80,5 @@ class Listener:
             raise RequestRefused(400, "address", f"localIP and port: {error}") from None
         except Unavailable as error:
             raise RequestRefused(503, "no_control_plane", str(error), RETRY_AFTER) from None
-        REQUESTS.labels(path=path).inc()
+        requests(path).inc()
         return response

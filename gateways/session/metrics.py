@@ -1,5 +1,7 @@
 """Prometheus metrics of the links to the control plane."""
 
+from functools import cache
+
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from prometheus_client import Counter, Gauge
 
@@ -23,3 +25,9 @@ _FACTS = pb.Report.DESCRIPTOR.oneofs_by_name["fact"].fields
 KINDS = {fact.name: message.name for fact in _FACTS if (message := fact.message_type) is not None}
 """By the name of a fact in Report: the label for it."""
 KINDS |= {"modules": "ModuleList", "batch_install_result": "BatchReply"}
+
+
+@cache
+def reports(kind: str, *, queued: bool) -> Counter:
+    """Return the counter of reports with such a fact."""
+    return REPORTS.labels(kind=KINDS[kind], queued=str(queued).lower())

@@ -28,7 +28,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import structlog
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
-from gateways.session.metrics import DROPPED, KINDS, OUTBOX, REPORTS
+from gateways.session.metrics import DROPPED, KINDS, OUTBOX, reports
 from gateways.session.repeated import Repeated
 from gateways.session.routing import Routing
 
@@ -295,7 +295,7 @@ class Outboxes:
         replicas = self._serving() if everybody else self._concerned(report.base_id, kind)
         now = time.monotonic()
         queued = sum(self._outboxes[replica].put(report, now) for replica in replicas) > 0
-        REPORTS.labels(kind=KINDS[kind], queued=str(queued).lower()).inc()
+        reports(kind, queued=queued).inc()
         return queued
 
     def _concerned(self, base: str, kind: str) -> list[str]:
