@@ -1,10 +1,12 @@
 """Each log line is one object with the bound values, whichever logger wrote it."""
 
+import io
 import json
 import logging
 import sys
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 import structlog
@@ -136,6 +138,25 @@ def test_what_would_steer_a_terminal_is_not_shown_to_one(capsys: pytest.CaptureF
     printed = capsys.readouterr().err
     assert not {char for char in printed if unsafe(char)} - {"\n", "\x1b"}
     assert "\x1b]" not in printed
+
+
+def test_a_line_that_cannot_be_rendered_or_written_is_lost_and_fails_nobody(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patch, io.StringIO() as closed:
+        patch.setattr(sys, "stderr", closed)
+        logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
+    structlog.get_logger("x").info("nowhere")
+    monkeypatch.setattr(logs, "_as_json", fail)
+    logs.configure(logs.LogFormat.JSON, logs.LogLevel.INFO, program="test")
+    structlog.get_logger("y").warning("it has no form", secret="s3cret-value")
+    printed = capsys.readouterr().err
+    assert "a log line of x is lost: ValueError" in printed
+    assert "a log line of y is lost: RuntimeError" in printed
+    assert "s3cret-value" not in printed
 
 
 def test_arguments_of_a_line_that_cannot_be_rendered_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
