@@ -130,7 +130,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         try:
             self.stream.write(line + self.terminator)
             self.flush()
-        except (OSError, ValueError) as error:  # it is closed
+        except Exception as error:  # a line fails nobody, as in logging
             _lost(logger, error)
         finally:
             self.release()

@@ -1,7 +1,7 @@
 """Watches a process: reports an event loop that stands still, and ends a process that can do nothing any more.
 
 The latter is out of memory, or was asked to end while its event loop stands still. A loop that stands still for long is
-reported with the stacks of all threads. They are read by a thread of Python, while the others cannot run: a thread in C
+reported with the stacks of all threads. A thread of Python reads them, with the interpreter's lock: a thread in C
 (faulthandler.dump_traceback_later) reads them while they change, which crashed processes that had only been paused.
 
 Exhaustion is a state of the process and not only an exception. Whoever meets the MemoryError may catch it with others,

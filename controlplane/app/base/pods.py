@@ -137,15 +137,15 @@ class Pods:
         for pod in pods:
             if pod.deleting and self._as_good_as_gone(pod, live, modules, now):
                 continue  # Nobody needs its last status.
+            seen = self._seen[pod.uid]
             # Most installs are too quick to be worth a status of their own.
-            worth_showing = self._seen[pod.uid].bound + vpod.SHOW_PROGRESS_AFTER
+            worth_showing = seen.bound + vpod.SHOW_PROGRESS_AFTER
             if now < worth_showing and vpod.waits(pod, situation):
                 times.append(worth_showing)
                 continue
             status = self._statuses.of(pod)
             if pod.uid in probed:
                 shown.append((pod, status or pod.status))
-            seen = self._seen[pod.uid]
             seen.differs = float("inf") if status is None else min(seen.differs, now)
             if status is None:
                 continue

@@ -84,6 +84,10 @@ class Scene:
             assert base is not None
             self.leftovers.saw(MqttMessage(topic, payload, retained), base)
 
+    def lives(self, *bases: str) -> None:
+        for base in bases:
+            self.leftovers.lives(base)
+
     def topics(self) -> list[str]:
         return [topic for _, topic in self.removed]
 
@@ -147,14 +151,14 @@ async def test_what_lies_ready_is_removed_one_by_one_and_only_for_bases_that_liv
         await asyncio.sleep(LOOK + 1.0)
         assert scene.removed == [], "nobody lives"
         began = asyncio.get_running_loop().time()
-        scene.leftovers.lives("a")
-        scene.leftovers.lives("c")
-        scene.leftovers.lives("a")
+        scene.lives("a")
+        scene.lives("c")
+        scene.lives("a")
         scene.leftovers.lives("stranger")
         await asyncio.sleep(1.0)
         assert scene.topics() == [baseline("a"), install("a"), install("c")]
         assert [at - began for at, _ in scene.removed] == pytest.approx([0.0, PAUSE, 2 * PAUSE])
-        scene.leftovers.lives("b")
+        scene.lives("b")
         await asyncio.sleep(1.0)
         assert scene.topics()[3:] == [install("b")]
 
@@ -164,8 +168,7 @@ async def test_the_next_removal_waits_until_the_broker_has_taken_the_last_one() 
     scene.acknowledged = False
     async with scene.connected():
         scene.saw(install("a"), install("b"))
-        scene.leftovers.lives("a")
-        scene.leftovers.lives("b")
+        scene.lives("a", "b")
         await asyncio.sleep(LOOK + 60.0)
         assert scene.topics() == [install("a")]
 
@@ -174,7 +177,7 @@ async def test_nothing_is_removed_before_the_look_is_over() -> None:
     scene = Scene()
     async with scene.connected():
         scene.saw(install("a"))
-        scene.leftovers.lives("a")
+        scene.lives("a")
         await asyncio.sleep(LOOK - 0.1)
         assert scene.removed == []
         await asyncio.sleep(0.2)
@@ -188,8 +191,7 @@ async def test_what_is_not_retained_or_gone_again_is_not_removed() -> None:
         scene.saw(install("b"))
         scene.saw(install("b"), payload=b"", retained=False)
         scene.saw(install("c"), payload=b"")
-        for base in "abc":
-            scene.leftovers.lives(base)
+        scene.lives(*"abc")
         await asyncio.sleep(LOOK + 1.0)
         assert scene.removed == []
 
@@ -199,8 +201,7 @@ async def test_a_removal_that_cannot_be_sent_now_waits_and_the_connection_stays(
     scene.refusal = NotSent("too many messages wait for the broker")
     async with scene.connected() as task:
         scene.saw(install("a"), install("b"))
-        scene.leftovers.lives("a")
-        scene.leftovers.lives("b")
+        scene.lives("a", "b")
         await asyncio.sleep(LOOK + 0.1)
         assert not task.done()
         scene.refusal = None
@@ -213,8 +214,7 @@ async def test_what_could_not_be_removed_is_removed_over_the_next_connection() -
     scene.refusal = Lost("gone")
     async with scene.connected() as task:
         scene.saw(install("a"), install("b"))
-        scene.leftovers.lives("a")
-        scene.leftovers.lives("b")
+        scene.lives("a", "b")
         await asyncio.sleep(LOOK + 0.1)
         assert isinstance(task.exception(), Lost)
     scene.refusal = None
@@ -228,7 +228,7 @@ async def test_a_removal_that_the_end_of_the_connection_cut_short_is_made_again(
     scene.acknowledged = False
     async with scene.connected():
         scene.saw(install("a"))
-        scene.leftovers.lives("a")
+        scene.lives("a")
         await asyncio.sleep(LOOK + 0.1)
         assert scene.topics() == [install("a")]
     scene.acknowledged = True
@@ -244,7 +244,7 @@ async def test_a_broker_that_ends_the_connection_over_a_removal_is_left_alone_fo
     scene.refusal = Lost("gone")
     async with scene.connected():
         scene.saw(install("a"))
-        scene.leftovers.lives("a")
+        scene.lives("a")
         await asyncio.sleep(LOOK + 0.1)
     scene.refusal = None
     async with scene.connected():
@@ -269,8 +269,8 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
         await asyncio.sleep(LOOK + 1.0)
         assert scene.topics() == [install("c"), install("b")], "d is one base too many, a has no place in the queue"
         scene.saw(baseline("c"), baseline("b"))
-        scene.leftovers.lives("c")
-        scene.leftovers.lives("b")
+        scene.lives("c")
+        scene.lives("b")
         await asyncio.sleep(1.0)
     assert [base for base in "abcd" if scene.leftovers.is_echo(base, FAILED)] == ["b"], "the oldest is forgotten"
 
@@ -282,7 +282,7 @@ async def test_bases_whose_leftovers_are_gone_take_no_place(monkeypatch: pytest.
     scene.saw(install("a"), payload=b"", retained=False)
     scene.saw(install("b"))
     async with scene.connected():
-        scene.leftovers.lives("b")
+        scene.lives("b")
         await asyncio.sleep(LOOK + 1.0)
         assert scene.topics() == [install("b")]
 
@@ -291,8 +291,7 @@ async def test_the_answer_to_a_removed_baseline_is_dropped_once_and_no_other() -
     scene = Scene()
     scene.saw(baseline("a"), install("b"))
     async with scene.connected():
-        scene.leftovers.lives("a")
-        scene.leftovers.lives("b")
+        scene.lives("a", "b")
         await asyncio.sleep(LOOK + 1.0)
     module = pb.BatchInstallResult.Item()
     assert not scene.leftovers.is_echo("b", FAILED), "its baseline was not removed"
