@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # One image with all programs: docker buildx build --platform linux/amd64,linux/arm64 -t NAME:TAG --push .
 # Everything but the base image is pinned by the locks, with hashes.
-ARG PYTHON=3.13
+ARG PYTHON=3.14
 
 FROM python:${PYTHON}-slim-bookworm AS build
 WORKDIR /src

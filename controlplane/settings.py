@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
+from stat import S_ISREG
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
@@ -72,6 +73,14 @@ ReplicaName = Annotated[str, _checked(_names_a_lease, "not a DNS name (a to z, 0
 Namespace = Annotated[str, _checked(LABEL.fullmatch, "not a namespace's name: at most 63 of a to z, 0 to 9 and '-'")]
 HostPort = Annotated[str, _checked(_is_host_port, "not host:port, for example 10.0.0.7:50051")]
 IpAddress = Annotated[str, _checked(lambda text: not text or is_address(text), "not an IP address")]
+
+
+def _is_file(path: str) -> bool:
+    """Return whether a file is there. Raises OSError where that cannot be seen."""
+    try:
+        return S_ISREG(Path(path).expanduser().stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def default_client_id() -> str:
@@ -192,7 +201,7 @@ class ControlPlaneSettings(VNodeSettings, KubeletSettings, GrpcSettings):
         # As kubectl, which passes over files that are not there.
         paths = [path for path in value.split(os.pathsep) if path]
         try:
-            found = any(Path(path).expanduser().is_file() for path in paths)
+            found = any(_is_file(path) for path in paths)
         except OSError as error:
             raise ValueError(f"it cannot be looked at ({error.strerror}); name an existing kubeconfig") from None
         if paths and not found:

@@ -1,12 +1,12 @@
 """TLS to the API server, from what is in files or in a kubeconfig. Blocks: not for the event loop's thread."""
 
-import os
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from kubeaccess.authorization import CannotConnect
+from service.pem import load_pair
 
 READ_WITHIN = 30.0
 """Seconds that reading files may take, which may be on a disk that hangs."""
@@ -48,18 +48,11 @@ def context(material: Material) -> ssl.SSLContext:
 
 
 def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    # OpenSSL's interface in Python takes files only. This one is in memory: no key is left on a disk.
-    descriptor = os.memfd_create("client-certificate")
     try:
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(certificate.rstrip() + b"\n" + key)
-        # A password that is asked for on the terminal would hang the start.
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
+        load_pair(context, certificate, key)
     except (OSError, ValueError) as error:  # SSLError is an OSError
         cause = _cause(error)
         raise CannotConnect(f"client-certificate and client-key: no PEM pair that can be used ({cause})") from error
-    finally:
-        os.close(descriptor)
 
 
 def _cause(error: Exception) -> str:

@@ -4,13 +4,12 @@ cert-manager and the like replace a certificate long before it ends. Connections
 one; files that cannot be used leave the old in place.
 """
 
-import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from service.following import LOOK_EVERY, Followed
+from service.pem import load_pair, no_password
 from service.process import StartError
 
 _READS = 3
@@ -87,7 +86,7 @@ class Files:
     def _context(self) -> ssl.SSLContext:
         context = empty_context(self.alpn, client_certificates=self.client_ca is not None)
         try:
-            context.load_cert_chain(self.crt.path, self.key.path, password=_no_password)
+            context.load_cert_chain(self.crt.path, self.key.path, password=no_password)
         except (ssl.SSLError, OSError, ValueError) as error:
             raise WrongCertificates(
                 f"{self.crt} and {self.key}: not a certificate and its key ({_cause(error)}); "
@@ -152,12 +151,7 @@ class Certificates:
 def context_of(contents: Contents, alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
     """Return a server's context of contents that are in no file. Raises ssl.SSLError, ValueError. Blocks."""
     context = empty_context(alpn, client_certificates=bool(contents.client_ca))
-    # OpenSSL reads certificates and keys from files alone: this one is memory, and gone with its descriptor.
-    memory = os.memfd_create("certificate")
-    with os.fdopen(memory, "wb") as file:
-        file.write(contents.crt + b"\n" + contents.key)
-        file.flush()
-        context.load_cert_chain(f"/proc/self/fd/{memory}", password=_no_password)
+    load_pair(context, contents.crt, contents.key)
     if contents.client_ca:
         context.load_verify_locations(cadata=contents.client_ca.decode("ascii"))
     return context
@@ -170,10 +164,6 @@ def empty_context(alpn: tuple[str, ...], *, client_certificates: bool) -> ssl.SS
     context.verify_mode = ssl.CERT_OPTIONAL if client_certificates else ssl.CERT_NONE
     context.set_alpn_protocols(list(alpn))
     return context
-
-
-def _no_password() -> NoReturn:
-    raise ValueError("the key has a password")
 
 
 def _cause(error: Exception) -> str:

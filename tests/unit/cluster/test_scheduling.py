@@ -99,7 +99,7 @@ def test_what_is_not_understood_is_named(spec: Json, what: str) -> None:
 
 def test_what_is_nested_too_deeply_to_be_shown_is_not_understood() -> None:
     deep: Any = []
-    for _ in range(1000):
+    for _ in range(200_000):
         deep = [deep]
     assert scheduling.rules({"tolerations": [deep]}) == NotUnderstood(
         "tolerations[0] (Invalid value: ...: must be an object)"

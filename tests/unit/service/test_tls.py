@@ -153,7 +153,13 @@ class TestCertificates:
             Certificates(files, "test").following_context()
 
 
+@pytest.mark.parametrize("memfd", [True, False])
 class TestContentsInMemory:
+    @pytest.fixture(autouse=True)
+    def _memfd(self, monkeypatch: pytest.MonkeyPatch, memfd: bool) -> None:
+        if not memfd:
+            monkeypatch.delattr(os, "memfd_create", raising=False)
+
     def test_they_make_a_context_and_leave_nothing_open(self, files: Files) -> None:
         contents = files.load().contents
         before = len(os.listdir("/proc/self/fd"))
