@@ -112,8 +112,11 @@ class PodInformer(Informer[Pod], Protocol):
     def on_node(self, node_name: str) -> tuple[Pod, ...]:
         """Return the Pods bound to a Node, oldest first."""
 
-    def subscribe_node(self, handler: Callable[[str], None]) -> None:
-        """Call handler with the Node name whenever a Pod that is or was bound to it changed."""
+    def subscribe_node(self, handler: Callable[[str], None], *, own: bool = True) -> None:
+        """Call handler with the Node name whenever a Pod that is or was bound to it changed.
+
+        own: also when patch_pod_status changed its status, and nothing else of it changed.
+        """
 
 
 class Cluster(Protocol):

@@ -173,7 +173,7 @@ class ApiCluster:
             subresource="status",
             patch_type=PatchType.STRATEGIC,
         )
-        return self.pods.wrote(patched)
+        return self.pods.wrote(patched, own=True)
 
     async def delete_pod(self, pod: Pod, grace_seconds: int | None = None) -> None:
         """Delete a Pod if it still has pod.uid; 0 removes it at once, None leaves the Pod its own grace.

@@ -11,7 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 import structlog
@@ -87,8 +87,8 @@ class Cache(Generic[V]):
         self.echoes: Recent[str, None] = Recent(ECHOES)
         """Versions that our own writes made of objects: what the watch shows of them is known."""
 
-    def announce(self, key: str, old: V | None, new: V | None) -> None:
-        """Take note of a change, after it."""
+    def announce(self, key: str, old: V | None, new: V | None, *, own: bool = False) -> None:
+        """Take note of a change, after it; own: whoever acts on the object wrote it."""
 
     def get(self, key: str) -> V | None:
         """Return the object under namespace/name, or name for what has no namespace."""
@@ -117,13 +117,13 @@ class Cache(Generic[V]):
         self._drop(key, view.resource_version)
         self.seen = view.resource_version or self.seen
 
-    def written(self, key: str, view: V) -> V:
-        """Take the result of our own write, unless the watch is further already; return it."""
+    def written(self, key: str, view: V, *, own: bool = False) -> V:
+        """Take the result of our own write, unless the watch is further already; return it. own: as for announce."""
         known = self._objects.get(key)
         # An absent object that the watch is past has been deleted since we wrote it.
         reference = known.resource_version if known is not None else self.seen
         if not reference or newer(view.resource_version, reference):
-            self._put(key, view)
+            self._put(key, view, own=own)
             self.echoes[view.resource_version] = None
         return view
 
@@ -135,10 +135,10 @@ class Cache(Generic[V]):
         ):
             self._put(key, view)
 
-    def _put(self, key: str, view: V) -> None:
+    def _put(self, key: str, view: V, *, own: bool = False) -> None:
         old = self._objects.get(key)
         self._objects[key] = view
-        self.announce(key, old, view)
+        self.announce(key, old, view, own=own)
 
     def _drop(self, key: str, version: str) -> None:
         """Drop an object as of a version, unless ours is newer."""
@@ -187,11 +187,11 @@ class ObjectInformer(Cache[V]):
             return f"{kind} cannot be {doing} for {seconds:.0f} s: {self._problem}"
         return None if self.synced else f"{kind} are being listed"
 
-    def wrote(self, obj: Json) -> V:
-        """Take the result of our own write into the cache; return its view."""
+    def wrote(self, obj: Json, *, own: bool = False) -> V:
+        """Take the result of our own write into the cache; return its view. own: as for announce."""
         view = self.view(obj)
         if matches(self._requirements, fields.words(fields.mapping(obj, "metadata"), "labels")):
-            self.written(reading.key(obj), view)
+            self.written(reading.key(obj), view, own=own)
         return view
 
     async def deleted(self, key: str, uid: str) -> None:
@@ -258,7 +258,7 @@ class ObjectInformer(Cache[V]):
         elif key and event.type in ("ADDED", "MODIFIED"):
             self.changed(key, self.view(event.object))
 
-    def announce(self, key: str, old: V | None, new: V | None) -> None:
+    def announce(self, key: str, old: V | None, new: V | None, *, own: bool = False) -> None:
         """Notify those who wait for a change, or follow all."""
         self._wake(key)
         for handler in self._handlers:
@@ -293,7 +293,8 @@ class BoundPodInformer(ObjectInformer[Pod]):
         self._by_node: dict[str, dict[str, Pod]] = defaultdict(dict)
         self._in_order: dict[str, tuple[Pod, ...]] = {}
         """What on_node returned for Nodes whose Pods have not changed since."""
-        self._node_handlers: list[Callable[[str], None]] = []
+        self._node_handlers: list[tuple[Callable[[str], None], bool]] = []
+        """Each with whether it is called for our own writes, too."""
 
     def on_node(self, node_name: str) -> tuple[Pod, ...]:
         """Return the Pods bound to a Node, oldest first."""
@@ -306,11 +307,11 @@ class BoundPodInformer(ObjectInformer[Pod]):
             self._in_order[node_name] = found
         return found
 
-    def subscribe_node(self, handler: Callable[[str], None]) -> None:
-        """Call handler with the Node name whenever a Pod that is or was bound to it changed."""
-        self._node_handlers.append(handler)
+    def subscribe_node(self, handler: Callable[[str], None], *, own: bool = True) -> None:
+        """Call handler with the Node name whenever a Pod that is or was bound to it changed; see ``ports``."""
+        self._node_handlers.append((handler, own))
 
-    def announce(self, key: str, old: Pod | None, new: Pod | None) -> None:
+    def announce(self, key: str, old: Pod | None, new: Pod | None, *, own: bool = False) -> None:
         """Keep the index, too."""
         # A Pod keeps its place: creation times are given to the second, and of those that were created in the same one
         # the Pod that was bound first is the older one.
@@ -324,10 +325,18 @@ class BoundPodInformer(ObjectInformer[Pod]):
         nodes = {pod.node_name for pod in (old, new) if pod is not None and pod.node_name}
         for node in nodes:
             self._in_order.pop(node, None)
-        super().announce(key, old, new)
+        super().announce(key, old, new, own=own)
+        known = own and _only_status_differs(old, new)
         for node in nodes:
-            for handler in self._node_handlers:
-                handler(node)
+            for handler, all_changes in self._node_handlers:
+                if all_changes or not known:
+                    handler(node)
+
+
+def _only_status_differs(old: Pod | None, new: Pod | None) -> bool:
+    if old is None or new is None:
+        return False
+    return replace(old, status=new.status, resource_version=new.resource_version) == new
 
 
 class DeploymentInformer:

@@ -179,11 +179,13 @@ class BaseActor:
         times += [another_at, answer_at]
         reached = base.phase is not Phase.UNREACHABLE and vitals.seen_since_tunnel_up(base, up_since)
         self._entry.awaited = not reached
+        waits = True
         if reached and not self._resting:
-            base, plan_at = self._orders.send(base, wishes, now)
+            base, plan = self._orders.send(base, wishes, now)
             self._pods.measure_orders(pods, base.modules, now)
-            times.append(plan_at)
-        times.append(polling.send(base, now))
+            times.append(plan.wake_at)
+            waits = plan.waits
+        times.append(polling.send(base, now, waits=waits))
         self._record(base, wishes)
         return base, times
 

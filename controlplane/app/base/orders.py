@@ -85,8 +85,8 @@ class Orders:
         times += [f.ask_at for f in flights if f.ask_at is not None and f.asked is None]
         return base, min(times, default=None)
 
-    def send(self, base: Base, wishes: Sequence[Wish], now: float) -> tuple[Base, float | None]:
-        """Send the orders that are due; return when to plan again, too."""
+    def send(self, base: Base, wishes: Sequence[Wish], now: float) -> tuple[Base, planner.Plan]:
+        """Send the orders that are due; return by which plan, too."""
         known = modules.forget(base.modules, {wish.spec.key for wish in wishes}, now)
         known = modules.adopt(known, {wish.spec.key: wish.release for wish in wishes})
         over_http = base.profile.tunnel is TunnelKind.HTTP
@@ -99,7 +99,7 @@ class Orders:
         if gateway is not None and gateway.tunnel_up:
             for intents in plan.orders:
                 base = self._send(base, intents, gateway.link, now)
-        return base, plan.wake_at
+        return base, plan
 
     def drop(self, base: Base) -> Base:
         """Give up the base: orders under way are not awaited any more."""

@@ -166,16 +166,18 @@ class Pods:
             return now < seen.remove_again and pod.deletion_grace_seconds != 0
         return not _staying(pod, live, modules)
 
-    async def write_statuses(self, due: Sequence[tuple[Pod, PodStatus]]) -> None:
-        """Write statuses, superseded Pods first. Raises ClusterError."""
-        now = self.around.clock.monotonic()
+    async def write_statuses(self, due: Sequence[tuple[Pod, PodStatus]]) -> bool:
+        """Write statuses, superseded Pods first; return whether nothing follows from them. Raises ClusterError."""
+        now, settled = self.around.clock.monotonic(), True
         # Pods that turn not Ready go first: a Deployment then removes the right ones.
         for ready in (False, True):
             turn = [item for item in due if any(c.ready for c in item[1].containers) is ready]
-            await _all(self._write_status(*item, now) for item in turn)
+            taken = await _all(self._write_status(*item, now) for item in turn)
+            settled = settled and all(taken) and all(_ready(status) for _, status in turn)
+        return settled
 
-    async def _write_status(self, pod: Pod, status: PodStatus, now: float) -> None:
-        """Write one status. Raises ClusterError."""
+    async def _write_status(self, pod: Pod, status: PodStatus, now: float) -> bool:
+        """Write one status; return whether the cluster took it. Raises ClusterError."""
         WRITES.labels("pod-status").inc()
         try:
             await self.around.cluster.patch_pod_status(pod, status)
@@ -185,11 +187,12 @@ class Pods:
                 log.warning("Pod status refused", vnode=self.vnode, pod=pod.key, cause=str(error))
             if (seen := self._seen.get(pod.uid)) is not None:
                 seen.refused, seen.not_before = status, now + REFUSED_AGAIN
-            return
+            return False
         self._note_written(pod, status, now)
         for remark in vpod.remarks(pod, status):
             self.around.recorder.pod(pod, remark)
         self.reports.shown(pod)
+        return True
 
     def _held_until(self, pod: Pod, status: PodStatus, now: float) -> float:
         """Return until when a write is held.
@@ -237,23 +240,25 @@ class Pods:
                 due.append(Removal(pod, seen, staying, now - seen.leaving))
         return due, min(times, default=None)
 
-    async def let_go(self, due: Sequence[Removal]) -> None:
-        """Remove Pods. Raises ClusterError."""
+    async def let_go(self, due: Sequence[Removal]) -> bool:
+        """Remove Pods; return whether the cluster took all of it. Raises ClusterError."""
         now = self.around.clock.monotonic()
-        await _all(self._let_one_go(*item, now=now) for item in due)
+        return all(await _all(self._let_one_go(*item, now=now) for item in due))
 
     async def _let_one_go(
         self, pod: Pod, seen: _Seen, staying: Sequence[ModuleKey], seconds: float, *, now: float
-    ) -> None:
+    ) -> bool:
+        """Remove one Pod; return whether the cluster took it. Raises ClusterError."""
         if staying and not seen.removed:
             UNINSTALL_TIMEOUTS.inc()
             names, patience = ", ".join(str(key) for key in staying), self.around.policy.module_uninstall_timeout
             message = f"the Pod is removed although {names} did not leave the base within {patience:g} s"
             self.around.recorder.pod(pod, Remark(True, "ModuleUninstallTimeout", message, seconds), module=names)
-        if await self._remove(pod) and not staying and not seen.removed:
+        if (taken := await self._remove(pod)) and not staying and not seen.removed:
             self._say(pod, "PodRemoved", "its modules left the base, and the Pod was removed", seconds)
         seen.removed = True
         seen.remove_again = now + REMOVED_AGAIN * (1 + self.around.random.random() / 2)
+        return taken
 
     async def let_all_go(self, pods: Sequence[Pod]) -> None:
         """Remove Pods whose deletion was asked for: the base is gone, and its modules with it. Raises ClusterError."""
@@ -287,6 +292,10 @@ async def _all(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
     if failures:
         raise failures[0]
     return [end for end in ends if not isinstance(end, BaseException)]
+
+
+def _ready(status: PodStatus) -> bool:
+    return bool(status.containers) and all(container.ready for container in status.containers)
 
 
 def _live(wishes: Sequence[Wish]) -> frozenset[ModuleKey]:

@@ -3,11 +3,16 @@
 from dataclasses import replace
 
 from controlplane.app.gateways import GatewayDirectory, Link
+from controlplane.domain.base import modules
+from controlplane.domain.base.modules import Modules
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import Watch
 
 ASK_APART = 0.2
 """Seconds between two Watches that only ask for a newer list."""
+
+CONFIRMED_WITHIN = 2.0
+"""Seconds for which a list that only confirms how orders ended is not asked for: one answers for many."""
 
 TRY_ANOTHER = 8.0
 """Seconds for which a gateway is given to reach a base before another one tries: less than a base has to answer."""
@@ -25,6 +30,8 @@ class Polling:
         self._watcher: Link | None = None
         self._watch: Watch | None = None
         self._watched_at = float("-inf")
+        self._put_off_from = float("inf")
+        """Since when there is something to ask that nothing waits for."""
         self._began_at = float("-inf")
         """When the gateway that polls the base now began to."""
 
@@ -44,8 +51,11 @@ class Polling:
             return base, again_at
         return replace(base, gateway=chosen.info.gateway_id), again_at
 
-    def send(self, base: Base, now: float) -> float | None:
-        """Send what is due; return when to do so again, if something is held back."""
+    def send(self, base: Base, now: float, *, waits: bool = True) -> float | None:
+        """Send what is due; return when to do so again, if something is held back.
+
+        waits: there is something that waits for the next list.
+        """
         if self._version != self._gateways.version or self._claimed_fence != base.fence:
             self._claim(base)
         chosen = self._chosen
@@ -55,11 +65,22 @@ class Polling:
         if chosen is not self._watcher:
             self._unwatch(base)
             self._began_at = now
-        elif now < self._watched_at + ASK_APART:
-            return self._watched_at + ASK_APART
+        elif now < (ask_at := self._ask_at(base.modules, watch, now, waits=waits)):
+            return ask_at
         chosen.watch(watch)
         self._watcher, self._watch, self._watched_at = chosen, watch, now
+        self._put_off_from = float("inf")
         return None
+
+    def _ask_at(self, known: Modules, watch: Watch, now: float, *, waits: bool) -> float:
+        """Return when the gateway that polls the base is to have the next Watch."""
+        at, before = self._watched_at + ASK_APART, self._watch
+        if waits or before is None or replace(before, epoch=watch.epoch) != watch:
+            return at
+        if not modules.only_confirms(known, before.epoch):
+            return at
+        self._put_off_from = min(self._put_off_from, now)
+        return max(at, self._put_off_from + CONFIRMED_WITHIN)
 
     def end(self, base: Base) -> None:
         """Have the base polled no more and give it up."""

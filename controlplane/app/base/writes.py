@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 AGAIN = Backoff(first=1.0, longest=10.0, jitter=0.5)
 """Between attempts to write that the cluster did not take."""
+SEEN_WITHIN = 2.0
+"""Seconds after which is looked at what was written and what came of it, where nothing is known to follow from it."""
 LONGEST_RETRY_AFTER = 30.0
 """Seconds for which the cluster may ask to be left alone."""
 
@@ -65,7 +67,7 @@ class _Due:
 
 @dataclass
 class Writes:
-    """Writes Node and Pods of one base. ended is set after each pass: there may be more to write."""
+    """Writes Node and Pods of one base. ended is set after a pass that leaves something to do."""
 
     around: Surroundings
     node: NodeReconciler
@@ -75,6 +77,8 @@ class Writes:
     _pass: asyncio.Task[None] | None = None
     _not_before: float = float("-inf")
     """No write is tried before this time: the last one failed."""
+    _more: bool = False
+    """Something became due while a pass was under way."""
 
     def look(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish], *, fault: str) -> list[float | None]:
         """Begin to write what is due, unless a pass is under way; return when to look again without news.
@@ -88,11 +92,13 @@ class Writes:
         if self._pass is not None and self._pass.done():
             done, self._pass = self._pass, None
             done.result()
-        if (due := _Due(statuses, removals, node)) and self._pass is None:
+        due = _Due(statuses, removals, node)
+        self._more = bool(due) and self._pass is not None
+        if due and self._pass is None:
             if now < self._not_before:
                 return [self._not_before]
             self._pass = asyncio.create_task(self._write(base, due), name=f"writes of {base.id}")
-        return [statuses_at, removals_at, node_at]
+        return [statuses_at, removals_at, node_at, now + SEEN_WITHIN if self._pass is not None else None]
 
     async def stop(self) -> None:
         """End the pass that is under way, if there is one."""
@@ -102,15 +108,18 @@ class Writes:
             await asyncio.wait([under_way])
 
     async def _write(self, base: Base, due: _Due) -> None:
+        settled = False
         try:
             if self.around.leases.fence(base.id) != base.fence:
                 return
-            await self.pods.write_statuses(due.statuses)
-            await self.pods.let_go(due.removals)
+            settled = await self.pods.write_statuses(due.statuses)
+            settled = await self.pods.let_go(due.removals) and settled
             if due.node is not None:
                 await due.node()
+                settled = False
             self.patience.succeeded()
         except ClusterError as error:
             self._not_before = self.patience.failed(error)
         finally:
-            self.ended.set()
+            if self._more or not settled:
+                self.ended.set()

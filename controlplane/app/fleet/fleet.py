@@ -61,8 +61,10 @@ class Fleet:
         self._ending = False
         self.recovered = False
         """The VNodes of an earlier run have been found."""
-        around.cluster.pods.subscribe_node(self._node_touched)
+        around.cluster.pods.subscribe_node(self._node_touched, own=False)
+        around.cluster.pods.subscribe_node(self._node_changed)
         around.cluster.nodes.subscribe(self._node_touched)
+        around.cluster.nodes.subscribe(self._node_changed)
         around.kubelet.subscribe(lambda: self._roster.touch(self._clock.monotonic()))
 
     async def run(self) -> NoReturn:
@@ -206,4 +208,6 @@ class Fleet:
         base = base_of_node(name, self._policy.env)
         if base is not None:
             self._roster.touch(self._clock.monotonic(), (base,))
+
+    def _node_changed(self, name: str) -> None:
         self._roster.changed.note(VNodeName(name))

@@ -210,6 +210,12 @@ def ask_again(state: Modules) -> Modules:
     return replace(state, epoch=state.epoch + 1)
 
 
+def only_confirms(state: Modules, since: int) -> bool:
+    """Return whether all that was asked after that epoch is how the modules are of which an order ended."""
+    asked = range(since + 1, state.epoch + 1)
+    return len(asked) <= len(state.needs) and frozenset(state.needs.values()).issuperset(asked)
+
+
 def started(state: Modules) -> Modules:
     """The base reported how its baseline went: what it was given is looked at before anything is ordered."""
     state = ask_again(state)

@@ -51,12 +51,14 @@ class Intent:
 class Plan:
     """The state with what was learned, orders to give now, and when to plan again without news (None: never).
 
-    Each order is one intent, or several installs to be given as one batch.
+    Each order is one intent, or several installs to be given as one batch. waits says whether something may have to be
+    done as soon as the list comes that was asked for.
     """
 
     state: Modules
     orders: tuple[tuple[Intent, ...], ...] = ()
     wake_at: float | None = None
+    waits: bool = True
 
 
 def plan(
@@ -88,7 +90,7 @@ def plan(
     alone = frozenset(name for name in planner.alone if name in groups)
     if (planner.orphan_since, alone) != (state.orphan_since, state.alone):
         state = replace(state, orphan_since=planner.orphan_since, alone=alone)
-    return Plan(state, orders[:room], planner.wake_at)
+    return Plan(state, orders[:room], planner.wake_at, waits=not state.needs.keys().isdisjoint(groups))
 
 
 def _groups(state: Modules, wanted: Sequence[Wish]) -> Mapping[str, "_Group"]:

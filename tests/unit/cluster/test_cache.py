@@ -21,7 +21,7 @@ class Recording(Cache[View]):
         self.announced: list[str] = []
         self.changes: list[tuple[View | None, View | None]] = []
 
-    def announce(self, key: str, old: View | None, new: View | None) -> None:
+    def announce(self, key: str, old: View | None, new: View | None, *, own: bool = False) -> None:
         self.announced.append(key)
         self.changes.append((old, new))
 
