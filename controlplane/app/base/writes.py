@@ -8,6 +8,7 @@ goes last.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import structlog
 
@@ -53,7 +54,7 @@ class Patience:
         self._failures = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Due:
     """What one pass writes."""
 
@@ -63,6 +64,19 @@ class _Due:
 
     def __bool__(self) -> bool:
         return bool(self.statuses or self.removals or self.node)
+
+    def holds(self, other: Self) -> bool:
+        """Return whether this pass writes all that another one would."""
+        statuses = {pod.uid: status for pod, status in self.statuses}
+        removals = {removal.pod.uid for removal in self.removals}
+        return (
+            other.node is None
+            and all(statuses.get(pod.uid) == status for pod, status in other.statuses)
+            and all(removal.pod.uid in removals for removal in other.removals)
+        )
+
+
+NOTHING = _Due((), (), None)
 
 
 @dataclass
@@ -77,8 +91,10 @@ class Writes:
     _pass: asyncio.Task[None] | None = None
     _not_before: float = float("-inf")
     """No write is tried before this time: the last one failed."""
+    _writing: _Due = NOTHING
+    """What the last pass writes, or wrote."""
     _more: bool = False
-    """Something became due while a pass was under way."""
+    """Something else is due while a pass is under way."""
 
     def look(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish], *, fault: str) -> list[float | None]:
         """Begin to write what is due, unless a pass is under way; return when to look again without news.
@@ -93,10 +109,11 @@ class Writes:
             done, self._pass = self._pass, None
             done.result()
         due = _Due(statuses, removals, node)
-        self._more = bool(due) and self._pass is not None
+        self._more = self._pass is not None and not self._writing.holds(due)
         if due and self._pass is None:
             if now < self._not_before:
                 return [self._not_before]
+            self._writing = due
             self._pass = asyncio.create_task(self._write(base, due), name=f"writes of {base.id}")
         return [statuses_at, removals_at, node_at, now + SEEN_WITHIN if self._pass is not None else None]
 
