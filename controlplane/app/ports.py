@@ -112,10 +112,10 @@ class PodInformer(Informer[Pod], Protocol):
     def on_node(self, node_name: str) -> tuple[Pod, ...]:
         """Return the Pods bound to a Node, oldest first."""
 
-    def subscribe_node(self, handler: Callable[[str], None], *, own: bool = True) -> None:
+    def subscribe_node(self, handler: Callable[[str], None], *, own: bool | None = None) -> None:
         """Call handler with the Node name whenever a Pod that is or was bound to it changed.
 
-        own: also when patch_pod_status changed its status, and nothing else of it changed.
+        own: only when that was meant by patch_pod_status, or delete_pod at once (True), or only otherwise (False).
         """
 
 

@@ -18,6 +18,9 @@ from controlplane.domain.base.vitals import News
 from controlplane.domain.facts import BatchInstalled, Fact, GatewayInfo, Heartbeat, OrderResult
 from controlplane.domain.identity import BaseId, ModuleKey, VNodeName
 
+LATER = 2.0
+"""Seconds after which an actor looks at what follows from what it did itself: one look for all of it."""
+
 
 @dataclass(slots=True)
 class RosterEntry:
@@ -28,6 +31,7 @@ class RosterEntry:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     awaited: bool = True
     """The actor waits for a sign of life, whatever else it says."""
+    _later: asyncio.TimerHandle | None = None
 
     @property
     def heard(self) -> Base:
@@ -44,6 +48,9 @@ class RosterEntry:
     def take(self) -> News:
         """Return the news and start again."""
         self.wake.clear()
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         news, self.news = self.news, News()
         return news
 
@@ -57,6 +64,11 @@ class RosterEntry:
         if self.news.touched_at is None:
             self.news.touched_at = now
         self.wake.set()
+
+    def touch_later(self) -> None:
+        """Have the actor look soon at what it did itself, unless it looks before that."""
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LATER, self.wake.set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,11 @@ class Roster:
         for base in tuple(self._served) if bases is None else bases:
             if (entry := self._served.get(base)) is not None:
                 entry.touch(now)
+
+    def touch_later(self, base: BaseId) -> None:
+        """Have the actor of a base look soon at what it did itself."""
+        if (entry := self._served.get(base)) is not None:
+            entry.touch_later()
 
     def doubt(self, vnode: VNodeName) -> None:
         """Have somebody look whether there are Pods on a VNode that no informer has."""

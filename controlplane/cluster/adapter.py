@@ -180,6 +180,8 @@ class ApiCluster:
 
         Does not wait for the watch: many Pods are deleted side by side, and a finalizer may hold each.
         """
+        if grace_seconds == 0:
+            self.pods.removing(pod.uid)
         await self._api.delete(PODS, pod.name, namespace=pod.namespace, uid=pod.uid, grace_seconds=grace_seconds)
 
     async def foreign_pods(self, node_name: str) -> tuple[Pod, ...]:

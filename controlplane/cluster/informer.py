@@ -293,8 +293,9 @@ class BoundPodInformer(ObjectInformer[Pod]):
         self._by_node: dict[str, dict[str, Pod]] = defaultdict(dict)
         self._in_order: dict[str, tuple[Pod, ...]] = {}
         """What on_node returned for Nodes whose Pods have not changed since."""
-        self._node_handlers: list[tuple[Callable[[str], None], bool]] = []
-        """Each with whether it is called for our own writes, too."""
+        self._node_handlers: list[tuple[Callable[[str], None], bool | None]] = []
+        self._removed: Recent[str, None] = Recent(ECHOES)
+        """UIDs of the Pods whose removal at once was asked for."""
 
     def on_node(self, node_name: str) -> tuple[Pod, ...]:
         """Return the Pods bound to a Node, oldest first."""
@@ -307,7 +308,11 @@ class BoundPodInformer(ObjectInformer[Pod]):
             self._in_order[node_name] = found
         return found
 
-    def subscribe_node(self, handler: Callable[[str], None], *, own: bool = True) -> None:
+    def removing(self, uid: str) -> None:
+        """Take note that we have a Pod removed at once: what becomes of it is of our making."""
+        self._removed[uid] = None
+
+    def subscribe_node(self, handler: Callable[[str], None], *, own: bool | None = None) -> None:
         """Call handler with the Node name whenever a Pod that is or was bound to it changed; see ``ports``."""
         self._node_handlers.append((handler, own))
 
@@ -326,10 +331,10 @@ class BoundPodInformer(ObjectInformer[Pod]):
         for node in nodes:
             self._in_order.pop(node, None)
         super().announce(key, old, new, own=own)
-        known = own and _only_status_differs(old, new)
+        meant = (old is not None and old.uid in self._removed) or (own and _only_status_differs(old, new))
         for node in nodes:
-            for handler, all_changes in self._node_handlers:
-                if all_changes or not known:
+            for handler, which in self._node_handlers:
+                if which is None or which is meant:
                     handler(node)
 
 

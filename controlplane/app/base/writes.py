@@ -2,12 +2,12 @@
 
 One pass of writes is under way at a time. What becomes due meanwhile is written by the next pass, in its newest form;
 what turned out to be as it should be is not written at all. In a pass Pods that turn not Ready go first, and the Node
-goes last.
+goes last. The actor looks at what came of a pass only where something may follow from it.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import structlog
@@ -26,8 +26,6 @@ log = structlog.get_logger(__name__)
 
 AGAIN = Backoff(first=1.0, longest=10.0, jitter=0.5)
 """Between attempts to write that the cluster did not take."""
-SEEN_WITHIN = 2.0
-"""Seconds after which is looked at what was written and what came of it, where nothing is known to follow from it."""
 LONGEST_RETRY_AFTER = 30.0
 """Seconds for which the cluster may ask to be left alone."""
 
@@ -56,32 +54,35 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """What one pass writes."""
+    """What one pass writes, in the term with that fence."""
 
-    statuses: Sequence[tuple[Pod, PodStatus]]
-    removals: Sequence[Removal]
-    node: Work | None
+    fence: int = 0
+    statuses: Sequence[tuple[Pod, PodStatus]] = ()
+    removals: Sequence[Removal] = ()
+    node: Work | None = None
 
     def __bool__(self) -> bool:
         return bool(self.statuses or self.removals or self.node)
 
-    def holds(self, other: Self) -> bool:
-        """Return whether this pass writes all that another one would."""
-        statuses = {pod.uid: status for pod, status in self.statuses}
+    def rest(self, due: Self) -> tuple[Self, bool]:
+        """Return what is due that this pass does not write, and whether it writes something that is no more right."""
+        statuses = {pod.uid: (pod, status) for pod, status in self.statuses}
         removals = {removal.pod.uid for removal in self.removals}
-        return (
-            other.node is None
-            and all(statuses.get(pod.uid) == status for pod, status in other.statuses)
-            and all(removal.pod.uid in removals for removal in other.removals)
+        rest = replace(
+            due,
+            statuses=[(pod, status) for pod, status in due.statuses if pod.uid not in statuses],
+            removals=[removal for removal in due.removals if removal.pod.uid not in removals],
+            node=due.node if self.node is None else None,
         )
+        return rest, any(statuses.get(pod.uid, (pod, status)) != (pod, status) for pod, status in due.statuses)
 
 
-NOTHING = _Due((), (), None)
+NOTHING = _Due()
 
 
 @dataclass
 class Writes:
-    """Writes Node and Pods of one base. ended is set after a pass that leaves something to do."""
+    """Writes Node and Pods of one base. ended is set after a pass of which something may follow."""
 
     around: Surroundings
     node: NodeReconciler
@@ -93,8 +94,10 @@ class Writes:
     """No write is tried before this time: the last one failed."""
     _writing: _Due = NOTHING
     """What the last pass writes, or wrote."""
-    _more: bool = False
-    """Something else is due while a pass is under way."""
+    _next: _Due = NOTHING
+    """What was due beside that when it was last looked."""
+    _outdated: bool = False
+    """What is being written was no more right then."""
 
     def look(self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish], *, fault: str) -> list[float | None]:
         """Begin to write what is due, unless a pass is under way; return when to look again without news.
@@ -108,14 +111,15 @@ class Writes:
         if self._pass is not None and self._pass.done():
             done, self._pass = self._pass, None
             done.result()
-        due = _Due(statuses, removals, node)
-        self._more = self._pass is not None and not self._writing.holds(due)
-        if due and self._pass is None:
+        due = _Due(base.fence, statuses, removals, node)
+        if self._pass is not None:
+            self._next, self._outdated = self._writing.rest(due)
+        elif due:
             if now < self._not_before:
                 return [self._not_before]
-            self._writing = due
-            self._pass = asyncio.create_task(self._write(base, due), name=f"writes of {base.id}")
-        return [statuses_at, removals_at, node_at, now + SEEN_WITHIN if self._pass is not None else None]
+            self._writing, self._next, self._outdated = due, NOTHING, False
+            self._pass = asyncio.create_task(self._run(base.id), name=f"writes of {base.id}")
+        return [statuses_at, removals_at, node_at]
 
     async def stop(self) -> None:
         """End the pass that is under way, if there is one."""
@@ -124,19 +128,27 @@ class Writes:
             under_way.cancel()
             await asyncio.wait([under_way])
 
-    async def _write(self, base: Base, due: _Due) -> None:
+    async def _run(self, base: BaseId) -> None:
+        """Write what is due, then what became due meanwhile, as long as nothing else may follow from it."""
         settled = False
         try:
-            if self.around.leases.fence(base.id) != base.fence:
-                return
-            settled = await self.pods.write_statuses(due.statuses)
-            settled = await self.pods.let_go(due.removals) and settled
-            if due.node is not None:
-                await due.node()
-                settled = False
-            self.patience.succeeded()
+            while self._writing and self.around.leases.fence(base) == self._writing.fence:
+                settled = await self._write(self._writing)
+                if not settled or self._outdated:
+                    return
+                self._writing, self._next, settled = self._next, NOTHING, not self._next
         except ClusterError as error:
             self._not_before = self.patience.failed(error)
         finally:
-            if self._more or not settled:
+            if self._outdated or not settled:
                 self.ended.set()
+
+    async def _write(self, due: _Due) -> bool:
+        """Write; return whether nothing follows from it. Raises ClusterError."""
+        settled = await self.pods.write_statuses(due.statuses)
+        settled = await self.pods.let_go(due.removals) and settled
+        if due.node is not None:
+            await due.node()
+            settled = False
+        self.patience.succeeded()
+        return settled

@@ -62,6 +62,7 @@ class Fleet:
         self.recovered = False
         """The VNodes of an earlier run have been found."""
         around.cluster.pods.subscribe_node(self._node_touched, own=False)
+        around.cluster.pods.subscribe_node(self._node_written, own=True)
         around.cluster.pods.subscribe_node(self._node_changed)
         around.cluster.nodes.subscribe(self._node_touched)
         around.cluster.nodes.subscribe(self._node_changed)
@@ -205,9 +206,12 @@ class Fleet:
         self._roster.end(base)
 
     def _node_touched(self, name: str) -> None:
-        base = base_of_node(name, self._policy.env)
-        if base is not None:
+        if (base := base_of_node(name, self._policy.env)) is not None:
             self._roster.touch(self._clock.monotonic(), (base,))
+
+    def _node_written(self, name: str) -> None:
+        if (base := base_of_node(name, self._policy.env)) is not None:
+            self._roster.touch_later(base)
 
     def _node_changed(self, name: str) -> None:
         self._roster.changed.note(VNodeName(name))
