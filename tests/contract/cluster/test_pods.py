@@ -48,7 +48,12 @@ async def test_a_pod_and_its_status_read_back(cluster: ApiCluster, unique: str) 
     pod = await cluster.create_pod(wanted)
     assert pod.containers == wanted.containers
     assert cluster.pods.on_node(wanted.node_name) == (pod,)
+    ours, others = list[str](), list[str]()
+    cluster.pods.subscribe_node(ours.append, own=True)
+    cluster.pods.subscribe_node(others.append, own=False)
     patched = await cluster.patch_pod_status(pod, running())
+    # A watch may show it before the reply does.
+    assert [*ours, *others] == [pod.node_name]
     assert patched.status == running()
     waiting = replace(
         running("10.0.0.9"),
@@ -114,6 +119,9 @@ async def test_a_rejected_pod_is_failed_and_its_deletion_needs_no_node(
 async def test_the_watch_reports_the_deletion_of_a_pod(cluster: ApiCluster, unique: str) -> None:
     nodes: list[str] = []
     cluster.pods.subscribe_node(nodes.append)
+    ours, others = list[str](), list[str]()
+    cluster.pods.subscribe_node(ours.append, own=True)
+    cluster.pods.subscribe_node(others.append, own=False)
     pod = await cluster.create_pod(new_pod(unique))
     await cluster.delete_pod(pod)
     await eventually(lambda: (now := cluster.pods.get(pod.key)) is not None and now.deleting)
@@ -122,8 +130,13 @@ async def test_the_watch_reports_the_deletion_of_a_pod(cluster: ApiCluster, uniq
     assert leaving.deletion_grace_seconds == 30
     with pytest.raises(Conflict):
         await cluster.delete_pod(replace(pod, uid="00000000-0000-0000-0000-000000000000"), 0)
+    assert not ours
+    assert others
+    others.clear()
     await cluster.delete_pod(leaving, 0)
     await eventually(lambda: cluster.pods.get(pod.key) is None)
+    assert ours
+    assert not others
     assert cluster.pods.on_node(pod.node_name) == ()
     assert set(nodes) == {pod.node_name}
     with pytest.raises(NotFound):

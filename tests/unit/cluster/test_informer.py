@@ -252,6 +252,52 @@ async def test_pods_are_kept_by_node_oldest_first_and_a_move_touches_both_nodes(
         assert informer.on_node("") == ()
 
 
+async def test_followers_of_a_node_may_leave_out_what_we_wrote_ourselves() -> None:
+    api = FakeApiServer()
+    informer = BoundPodInformer(
+        api, PODS, reading.pod, selector="component=vnode", clock=LoopClock(), chance=lambda: 0.0
+    )
+    everything, ours, others = list[str](), list[str](), list[str]()
+    informer.subscribe_node(everything.append)
+    informer.subscribe_node(ours.append, own=True)
+    informer.subscribe_node(others.append, own=False)
+
+    def seen() -> tuple[int, int, int]:
+        found = len(everything), len(ours), len(others)
+        everything.clear()
+        ours.clear()
+        others.clear()
+        return found
+
+    def changed(version: str, **metadata: Any) -> dict[str, Any]:
+        pod = informer.get("ns/p")
+        assert pod is not None
+        status = {"phase": "Running", "message": f"version {version}"}
+        return {**_pod("p", "n1"), "status": status} | {
+            "metadata": {**_pod("p")["metadata"], "uid": pod.uid, "resourceVersion": version, **metadata}
+        }
+
+    api.put(PODS, _pod("p", "n1"))
+    async with _running(informer):
+        assert seen() == (1, 0, 1)
+        informer.wrote(changed("150"), own=True)
+        assert seen() == (1, 1, 0)
+        informer.wrote(changed("151"))
+        assert seen() == (1, 0, 1)
+        informer.wrote(changed("152", deletionTimestamp="2026-01-01T00:00:00Z"), own=True)
+        assert seen() == (1, 0, 1)
+        api.version = 160
+        api.put(PODS, _pod("p", "n1"))
+        await asyncio.sleep(0.01)
+        assert seen() == (1, 0, 1)
+        pod = informer.get("ns/p")
+        assert pod is not None
+        informer.removing(pod.uid)
+        api.remove(PODS, "p", "ns")
+        await asyncio.sleep(0.01)
+        assert seen() == (1, 1, 0)
+
+
 async def test_of_pods_created_in_the_same_second_the_one_that_was_bound_first_is_the_older() -> None:
     """Their names would order them the other way, for as long as both exist."""
     api = FakeApiServer()

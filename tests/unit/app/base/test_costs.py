@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from controlplane.app.metrics import ACTOR_LOOKS
 from controlplane.cluster.api import Resource, WatchEvent
 from controlplane.domain.facts import BaseState, Health, Metaspace, ModuleList, Reply, ReplyCode, Verb
 from controlplane.domain.identity import BaseId
@@ -33,20 +34,29 @@ async def test_a_base_costs_a_lease_and_a_node() -> None:
         assert written(stage) == {"create leases": 5, "create nodes": 5}
 
 
-async def test_an_install_costs_one_status_and_an_uninstall_one_deletion() -> None:
+async def test_an_install_costs_one_status_and_an_uninstall_one_deletion_and_few_looks() -> None:
     async with Stage(Api()).running() as stage:
         stage.bases.add("b1")
         await asyncio.sleep(15.0)
         stage.api.calls.clear()
+        stage.link.watches.clear()
+        before = ACTOR_LOOKS._value.get()
         for number in range(MODULES):
             stage.put_pod(f"p{number}", module=f"biz{number}")
             await asyncio.sleep(0.3)
+        # Two, and what many share.
+        assert ACTOR_LOOKS._value.get() - before <= 2.5 * MODULES
         await asyncio.sleep(30.0)
+        assert len(stage.link.watches) <= 0.25 * MODULES
         assert all(stage.ready("pod", f"p{number}") == "True" for number in range(MODULES))
         assert written(stage) == {"patch pods/status": MODULES}
         stage.api.calls.clear()
+        before = ACTOR_LOOKS._value.get()
         for number in range(MODULES):
             stage.delete_pod(f"p{number}")
+            await asyncio.sleep(0.3)
+        # For its deletion, its result and the list that shows it gone.
+        assert ACTOR_LOOKS._value.get() - before <= 3.2 * MODULES
         await asyncio.sleep(60.0)
         assert all(stage.pod(f"p{number}") is None for number in range(MODULES))
         assert written(stage) == {"delete pods": MODULES}

@@ -7,7 +7,7 @@ from itertools import permutations, product
 import pytest
 
 from controlplane.domain.base import planner, vpod
-from controlplane.domain.base.modules import InFlight, Modules, Trouble
+from controlplane.domain.base.modules import InFlight, Modules, Trouble, only_confirms
 from controlplane.domain.base.planner import ModulePolicy, Plan
 from controlplane.domain.base.releases import UNKNOWN, Release
 from controlplane.domain.base.state import Base, Phase
@@ -59,6 +59,41 @@ def test_names_that_are_as_wanted_need_no_plan(monkeypatch: pytest.MonkeyPatch) 
     short = planned()
     monkeypatch.setattr(planner, "_in_question", lambda *_: frozenset({"a"}))
     assert short == planned()
+
+
+def test_nothing_is_to_be_done_when_a_list_comes_that_nothing_waits_for() -> None:
+    waiting = []
+    for state, wanted in product(_states_of_one_name(), _wishes_of_one_name()):
+        asked = planner.plan(replace(state, needs={"a": 7}), wanted, now=NOW, policy=ModulePolicy())
+        settled = planner.plan(state, wanted, now=NOW, policy=ModulePolicy())
+        waiting.append(asked.waits)
+        assert asked.orders == ()
+        assert not settled.waits
+        if not asked.waits:
+            assert settled.orders == ()
+    assert True in waiting
+    assert False in waiting
+
+
+@pytest.mark.parametrize(
+    ("epoch", "needs", "since", "expected"),
+    [
+        (7, {"a": 7}, 6, True),
+        (7, {"a": 7, "b": 6}, 5, True),
+        (7, {"a": 7, "b": 7}, 6, True),
+        # Somebody asked, and then an order ended.
+        (7, {"a": 7}, 5, False),
+        (7, {"a": 7, "b": 5}, 4, False),
+        # An order ended, and then somebody asked.
+        (8, {"a": 7}, 6, False),
+        (7, {}, 6, False),
+        # Another term.
+        (2 << 32, {"a": 2 << 32}, 1 << 32, False),
+        (7, {}, 7, True),
+    ],
+)
+def test_questions_that_only_confirm(epoch: int, needs: Mapping[str, int], since: int, expected: bool) -> None:
+    assert only_confirms(Modules(listed=True, epoch=epoch, needs=needs), since) is expected
 
 
 PODS = (
