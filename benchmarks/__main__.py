@@ -49,7 +49,11 @@ SCENARIOS: dict[str, Measure] = {
     "failover": lambda to, options: failover.measure(to, kills=options.kills, seconds=options.seconds),
     "density": lambda to, options: density.measure(to, modules=options.modules, rounds=options.rounds),
     "rollout": lambda to, options: rollout.measure(
-        to, modules=options.modules, daemon_sets=options.daemon_sets, baseline=options.baseline
+        to,
+        modules=options.modules,
+        daemon_sets=options.daemon_sets,
+        baseline=options.baseline,
+        rounds=options.rounds,
     ),
 }
 USUAL = ("onboarding", "install", "idle", "rollout")

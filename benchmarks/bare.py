@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from statistics import median_low
 from typing import TypeVar
 
 from benchmarks.api import Json
@@ -108,10 +109,12 @@ async def bare_client(line: Line) -> AsyncIterator[BareClient]:
         await server.close()
 
 
-def multiple(what: str, ours: float, bare: float, target: float) -> Figure:
-    """Return ours as a multiple of a bare client's seconds."""
-    note = f"a bare client {bare:.2f} s, ours {ours:.2f} s"
-    return Figure(f"{what}, multiple of a bare client", ours / bare, "1", target, note)
+def multiple(what: str, ours: Sequence[float], bare: Sequence[float], target: float) -> Figure:
+    """Return ours as a multiple of a bare client's seconds, which were measured by turns: the median of all rounds."""
+    multiples = [one / other for one, other in zip(ours, bare, strict=True)]
+    of_bare, of_ours = (", ".join(f"{each:.2f}" for each in times) for times in (bare, ours))
+    note = f"a bare client {of_bare} s, ours {of_ours} s"
+    return Figure(f"{what}, multiple of a bare client", median_low(multiples), "1", target, note)
 
 
 async def _timed(work: Sequence[T], act: Callable[[T], Awaitable[object]]) -> float:

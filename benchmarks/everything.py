@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 ROWS: tuple[str, ...] = (
-    "rollout --bases 100 --modules 10 --baseline",
+    "rollout --bases 100 --modules 10 --baseline --rounds 5",
     "rollout --bases 1000 --modules 10 --baseline",
     "density --bases 200 --modules 5 --rounds 2",
     "onboarding --bases 1000 --baseline",

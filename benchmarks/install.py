@@ -115,11 +115,11 @@ async def at_rate(work: Sequence[Module], rate: float, act: Callable[[Module], A
     return Acts(sent, answered)
 
 
-async def arrived(line: Line, verb: str) -> dict[tuple[str, str], float]:
-    """Return when the first command of a kind for each base and module arrived."""
+async def arrived(line: Line, verb: str, *, since: float = 0.0) -> dict[tuple[str, str], float]:
+    """Return when the first command of a kind since then for each base and module arrived."""
     found: dict[tuple[str, str], float] = {}
     for command in await line.fleet.get("/admin/commands"):
-        if command["verb"] == verb:
+        if command["verb"] == verb and command["at"] >= since:
             found.setdefault((command["base"], command["body"]["bizName"]), command["at"])
     return found
 

@@ -63,7 +63,7 @@ async def measure(line: Line, *, baseline: bool) -> list[Figure]:
     metrics = (await line.metrics()).since(metrics)
     each = [done.ready[base] - began for base, began in done.began.items()]
     return [
-        *([] if alone is None else [multiple("onboarding", took, alone, targets.ONBOARDING_MULTIPLE)]),
+        *([] if alone is None else [multiple("onboarding", [took], [alone], targets.ONBOARDING_MULTIPLE)]),
         Figure("first heartbeat -> all Nodes Ready", took, "s", targets.ONBOARDING_SECONDS_PER_BASE * bases),
         Figure("of one base, p50", percentile(each, 0.50), "s"),
         Figure("of one base, p99", percentile(each, 0.99), "s"),

@@ -83,6 +83,9 @@ def _installing(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     roll.add_argument("--daemon-sets", action="store_true", help="made by M DaemonSets, not bare and bound Pods")
     roll.add_argument("--audit", action="store_true", help="count writes by the API server's audit log, which slows it")
     roll.add_argument("--baseline", action="store_true", help="first, a bare client does as much to the API server")
+    roll.add_argument(
+        "--rounds", type=_number(1, 100), default=1, metavar="N", help="the median counts (default: %(default)s)"
+    )
 
 
 def _resting(commands: Any, common: list[argparse.ArgumentParser]) -> None:

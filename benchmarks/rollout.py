@@ -9,7 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median_low
 from typing import NamedTuple
 
 from benchmarks import targets
@@ -41,34 +42,60 @@ class Work:
         return len(self.modules)
 
 
-class RolledOut(NamedTuple):
-    """The seconds until all Pods were Ready, milliseconds of CPU of each of our processes per module, and figures."""
+@dataclass
+class _Rounds:
+    """The seconds that each round took a bare client and ours, and the figures of ours."""
+
+    bare: list[float] = field(default_factory=list)
+    ours: list[float] = field(default_factory=list)
+    figures: list[Sequence[Figure]] = field(default_factory=list)
+
+    def add(self, done: "Done") -> None:
+        """Add a round of ours."""
+        self.ours.append(done.seconds)
+        self.figures.append(done.figures)
+
+    def median(self) -> Sequence[Figure]:
+        """Return the figures of the round in the middle, by its multiple where there is a bare client."""
+        by = [one / other for one, other in zip(self.ours, self.bare, strict=True)] if self.bare else self.ours
+        return self.figures[by.index(median_low(by))]
+
+
+class Done(NamedTuple):
+    """Seconds until all Pods were Ready or gone, milliseconds of CPU of each of our processes per module, figures."""
 
     seconds: float
     cpu: Mapping[str, float]
     figures: Sequence[Figure]
 
 
-async def measure(line: Line, *, modules: int, daemon_sets: bool, baseline: bool) -> list[Figure]:
-    """Install so many modules on each base, then uninstall them; raises Failed, ClusterError."""
+async def measure(line: Line, *, modules: int, daemon_sets: bool, baseline: bool, rounds: int) -> list[Figure]:
+    """Install so many modules on each base, then uninstall them, a bare client and ours by turns.
+
+    The figures are those of the round that took the median of the time. Raises Failed, ClusterError.
+    """
     bases = line.stage.bases
     await settled_nodes(line)
     work = Work(
         plan(identities(bases), modules * bases),
         [f"biz{number}" for number in range(modules)] if daemon_sets else [],
     )
-    bare_times = await _bare(line, work.modules) if baseline else None
-    rest = await cores_at_rest(line)
-    installed = await roll_out(line, work, rest)
-    deleted, deleting = await delete(line, work, rest)
-    figures = [*installed.figures, *deleting]
-    if bare_times is None:
-        return figures
-    return [
-        multiple("rollout", installed.seconds, bare_times[0], targets.ROLLOUT_MULTIPLE),
-        multiple("deletion", deleted, bare_times[1], targets.DELETION_MULTIPLE),
-        *figures,
+    installing, deleting = _Rounds(), _Rounds()
+    for number in range(rounds):
+        if rounds > 1:
+            say(f"round {number + 1} of {rounds}")
+        if baseline:
+            created, deleted = await _bare(line, work.modules)
+            installing.bare.append(created)
+            deleting.bare.append(deleted)
+        rest = await cores_at_rest(line)
+        installing.add(await roll_out(line, work, rest))
+        deleting.add(await delete(line, work, rest))
+    multiples = [
+        multiple("rollout", installing.ours, installing.bare, targets.ROLLOUT_MULTIPLE),
+        multiple("deletion", deleting.ours, deleting.bare, targets.DELETION_MULTIPLE),
     ]
+    return [*(multiples if baseline else []), *installing.median(), *deleting.median()]
 
 
 async def settled_nodes(line: Line) -> None:
@@ -102,7 +129,7 @@ async def _settled(line: Line, metrics: Exposition) -> tuple[Mapping[str, Usage]
     return used, (await line.metrics()).since(metrics)
 
 
-async def roll_out(line: Line, work: Work, rest: Mapping[str, float]) -> RolledOut:
+async def roll_out(line: Line, work: Work, rest: Mapping[str, float]) -> Done:
     """Create all Pods at once and return once all are Ready; raises Failed, ClusterError."""
     metrics, used = await line.metrics(), line.usage()
     marks = {"bound": lambda _, obj: "nodeName" in obj["spec"], "ready": ready}
@@ -120,9 +147,8 @@ async def roll_out(line: Line, work: Work, rest: Mapping[str, float]) -> RolledO
     took = max(pods.times["ready"].values()) - began
     used_after, metrics = await _settled(line, metrics)
     bound = max(pods.times["bound"].values()) - began
-    at_base = await arrived(line, "installBiz")
+    at_base = await arrived(line, "installBiz", since=began)
     shares = [] if work.daemon_sets else [at_base[m.base, m.name] - pods.times["bound"][m.pod] for m in work.modules]
-    spent = {name: 1000 * (used_after[name].cpu - used[name].cpu) / work.count for name in OURS}
     figures = [
         Figure(
             "all asked for -> all Pods Ready",
@@ -144,7 +170,7 @@ async def roll_out(line: Line, work: Work, rest: Mapping[str, float]) -> RolledO
         *cpu_of_each(used, used_after, work.count, "module installed", targets.ROLLOUT_MS, rest, took),
         *cpu(used, used_after, "in the rollout"),
     ]
-    return RolledOut(took, spent, figures)
+    return Done(took, _spent(used, used_after, work), figures)
 
 
 def looks(metrics: Exposition, count: int, what: str) -> Figure:
@@ -153,8 +179,12 @@ def looks(metrics: Exposition, count: int, what: str) -> Figure:
     return Figure(f"looks of actors per {what}", total / count, "1")
 
 
-async def delete(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[float, list[Figure]]:
-    """Delete all Pods at once; return the seconds until all were gone, and figures; raises Failed, ClusterError."""
+def _spent(before: Mapping[str, Usage], after: Mapping[str, Usage], work: Work) -> Mapping[str, float]:
+    return {name: 1000 * (after[name].cpu - before[name].cpu) / work.count for name in OURS}
+
+
+async def delete(line: Line, work: Work, rest: Mapping[str, float]) -> Done:
+    """Delete all Pods at once and return once all are gone; raises Failed, ClusterError."""
     metrics, used = await line.metrics(), line.usage()
     async with Sightings(line.kube, PODS, {"gone": gone}) as pods:
         say(f"deleting {work.count} Pods")
@@ -167,7 +197,7 @@ async def delete(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[flo
         await pods.wait("gone", work.count, within=DONE_WITHIN, what="Pods gone")
     took = max(pods.times["gone"].values()) - began
     used_after, metrics = await _settled(line, metrics)
-    return took, [
+    figures = [
         Figure("deletion of all asked for -> all Pods gone", took, "s", note=f"{work.count / took:.0f} each second"),
         Figure("  of that until the last was asked for", asked, "s"),
         *writes_per(metrics, work.count, "uninstall", targets.WRITES_PER_UNINSTALL),
@@ -176,6 +206,7 @@ async def delete(line: Line, work: Work, rest: Mapping[str, float]) -> tuple[flo
         *cpu_of_each(used, used_after, work.count, "module uninstalled", {}, rest, took),
         *cpu(used, used_after, "in the deletion"),
     ]
+    return Done(took, _spent(used, used_after, work), figures)
 
 
 def audited(events: Sequence[Json], pods: AbstractSet[str]) -> list[Figure]:

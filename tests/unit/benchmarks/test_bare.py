@@ -4,8 +4,10 @@ import pytest
 
 from benchmarks.api import ready
 from benchmarks.bare import ENV, _running, _vnode, multiple
+from benchmarks.figures import Figure
 from benchmarks.modules import Module
 from benchmarks.onboarding import cpu_of_each
+from benchmarks.rollout import Done, _Rounds
 from benchmarks.usage import Usage
 from controlplane.domain import contract
 
@@ -24,10 +26,22 @@ def test_a_bare_pod_becomes_ready() -> None:
 
 
 def test_a_multiple_is_ours_over_that_of_the_bare_client() -> None:
-    figure = multiple("rollout", 26.0, 20.0, 1.3)
+    figure = multiple("rollout", [26.0], [20.0], 1.3)
     assert figure.value == pytest.approx(1.3)
     assert figure.ratio == pytest.approx(1)
     assert figure.note == "a bare client 20.00 s, ours 26.00 s"
+
+
+def test_of_several_rounds_the_median_of_the_multiples_counts() -> None:
+    figure = multiple("rollout", [30.0, 13.0, 22.0], [20.0, 10.0, 20.0], 1.3)
+    assert figure.value == pytest.approx(1.3)
+    assert figure.note == "a bare client 20.00, 10.00, 20.00 s, ours 30.00, 13.00, 22.00 s"
+    rounds = _Rounds([20.0, 10.0, 20.0])
+    for seconds in (30.0, 13.0, 22.0):
+        rounds.add(Done(seconds, {}, [Figure("took", seconds, "s")]))
+    assert [each.value for each in rounds.median()] == [13.0]
+    rounds.bare.clear()
+    assert [each.value for each in rounds.median()] == [22.0]
 
 
 def test_cpu_of_each_says_what_is_as_at_rest() -> None:
