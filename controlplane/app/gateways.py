@@ -122,6 +122,9 @@ class GatewayDirectory:
 
         One that is movable goes from a gateway that has more than its share to that one; whoever asks gets it then.
         """
+        known = self._connected.get(preferred)
+        if not movable and known is not None and self._serves(known, kind):
+            return known.link
         serving = {c.link.info.gateway_id: c.link for c in self._connected.values() if self._serves(c, kind)}
         least, current = self._least(serving.values()), serving.get(preferred)
         if current is None or least is None:

@@ -35,6 +35,8 @@ LEAVING_SHOWN_AFTER = 5.0
 """Seconds that the status of a Pod whose deletion was asked for is other than it should be before that is worth a
 write: mostly its module has left, and the list that confirms it, and so the removal, is on its way."""
 
+NONE_HELD: frozenset[str] = frozenset()
+
 REMOVED_AGAIN = 30.0
 """Seconds until a removed Pod that is still seen (a finalizer, a watch that lags) is removed again, at least."""
 
@@ -80,7 +82,7 @@ class Pods:
     reports: OrderReports
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _statuses: vpod.Statuses = field(default_factory=vpod.Statuses)
-    _held: frozenset[str] = frozenset()
+    _held: frozenset[str] = NONE_HELD
     """Pods that wait for their batch, by UID."""
 
     def look(self, now: float, touched_at: float | None = None) -> tuple[Pod, ...]:
@@ -108,7 +110,8 @@ class Pods:
     def due(self, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
         """Return the Pods that may be installed; the others are held, as they wait for their batch."""
         deployment = self.around.cluster.deployments.get
-        self._held = frozenset(pod.uid for pod in pods if held(pod, deployment))
+        waiting = [pod.uid for pod in pods if held(pod, deployment)]
+        self._held = frozenset(waiting) if waiting else NONE_HELD
         return tuple(pod for pod in pods if pod.uid not in self._held) if self._held else pods
 
     def measure_orders(self, pods: Sequence[Pod], modules: Modules, now: float) -> None:

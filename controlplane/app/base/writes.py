@@ -93,7 +93,7 @@ class Writes:
     _not_before: float = float("-inf")
     """No write is tried before this time: the last one failed."""
     _writing: _Due = NOTHING
-    """What the last pass writes, or wrote."""
+    """What the pass under way writes."""
     _next: _Due = NOTHING
     """What was due beside that when it was last looked."""
     _outdated: bool = False
@@ -140,6 +140,7 @@ class Writes:
         except ClusterError as error:
             self._not_before = self.patience.failed(error)
         finally:
+            self._writing = self._next = NOTHING
             if self._outdated or not settled:
                 self.ended.set()
 

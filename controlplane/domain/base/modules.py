@@ -144,7 +144,7 @@ def take_list(state: Modules, listed: ModuleList) -> Modules:
         troubles=troubles,
         orphan_since=orphans,
         owned={k: r for k, r in state.owned.items() if k not in left_nothing} if left_nothing else state.owned,
-        failed=state.failed - judged,
+        failed=state.failed - judged if judged else state.failed,
     )
     # Modules vanish when the base restarts in place.
     return recovered(state) if vanished else state

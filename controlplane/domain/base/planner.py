@@ -4,7 +4,7 @@ A pure function of the Pods bound to the base, what is known of its modules, the
 anything changed it gives the rest of the work; run on a base where desired and actual agree it gives nothing.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -139,7 +139,8 @@ def _batched(intents: Sequence[Intent], state: Modules) -> tuple[tuple[Intent, .
             batches[intent.pod][intent.spec.url] = intent
         else:
             orders.append((intent,))
-    free = not any(n > 1 for n in Counter(flight.order_id for flight in state.in_flight.values()).values())
+    # A batch has several parts under way.
+    free = len(state.orders()) == len(state.in_flight)
     for batch in batches.values():
         if len(batch) > 1 and free:
             orders.append(tuple(batch.values()))

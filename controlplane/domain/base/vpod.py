@@ -224,13 +224,16 @@ def unready(pods: Iterable[Pod], readings: Readings) -> Superseded:
     )
 
 
-def superseded(wishes: Sequence[Wish], modules: Modules, unready: Superseded = frozenset()) -> Superseded:
+NONE_SUPERSEDED: Superseded = frozenset()
+
+
+def superseded(wishes: Sequence[Wish], modules: Modules, unready: Superseded = NONE_SUPERSEDED) -> Superseded:
     """Return which Pods are superseded, those that are being deleted included; wishes come oldest first.
 
     A version beside which another one may stand gives way to a newer one that is ready, and not before.
     """
     if len({wish.spec.key.name for wish in wishes}) == len(wishes):
-        return frozenset()
+        return NONE_SUPERSEDED
     live = [wish for wish in wishes if not wish.leaving]
     newest = {wish.spec.key.name: wish for wish in live}
     alone = modules.alone | {wish.spec.key.name for wish in live if exclusive(wish)}
