@@ -45,6 +45,7 @@ EXEMPT: Mapping[str, str] = {
     "service.logs": _OURS,
     "service.process": "builds the parser of a command line",
     "service.secrets": "reads secrets of this process, for masking",
+    "service.pem": "hands certificate and key that were read to OpenSSL",
     "service.tls": "hands a CA that was read to OpenSSL",
     "service.upgraded": _PASSES_ON,
     "service.watchdog": _OURS,
