@@ -25,6 +25,8 @@ from service.listening import host_port
 CONNECT_DEADLINE = 5.0
 KEEP_ALIVE = 60.0
 """Seconds that an idle connection is used again; API servers close theirs after 90."""
+UNWANTED = 2.0
+"""Seconds in which the reply to a request that was given up must be there for its connection to be used again."""
 MOST_BYTES = 64 << 20
 """Of one reply; an object has 1.5 MB at most."""
 USER_AGENT = "koupleless-module-controller"
@@ -62,21 +64,34 @@ class KeptConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     async def ask(self, request: bytes) -> Reply:
-        """Send a request and return its reply; raises BrokeOff. The connection is given up if it is cancelled."""
+        """Send a request and return its reply; raises BrokeOff. Cancelled, the reply is still to come: see rest."""
         if self._transport is None or self._transport.is_closing():
             raise BrokeOff("the connection is closed", unread=True)
         self._parser = HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._size, self._begun, self._lasts_until_end = 0, False, False
-        self._waiting = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiting = waiting = loop.create_future()
         self._transport.write(request)
         try:
-            return await self._waiting
+            reply = await waiting
+        except asyncio.CancelledError:
+            if waiting.cancelled():
+                self._waiting = loop.create_future()
+            raise
         except BaseException:
+            self._waiting = None
             self.abort()
             raise
-        finally:
+        self._waiting = None
+        return reply
+
+    async def rest(self, within: float) -> None:
+        """Return once the reply came that nobody waits for; raises BrokeOff, TimeoutError after so many seconds."""
+        if self._waiting is not None:
+            async with asyncio.timeout(within):
+                await self._waiting
             self._waiting = None
 
     def abort(self) -> None:
@@ -183,6 +198,10 @@ class KeptConnections:
     resolver: StaleResolver
     _idle: deque[KeptConnection] = field(default_factory=deque)
     _head: Head | None = None
+    _unclaimed: deque[asyncio.Task[KeptConnection]] = field(default_factory=deque)
+    """Connections, some still being made, for requests that were given up before they were sent: the next ones' now."""
+    _resting: set[asyncio.Task[None]] = field(default_factory=set)
+    """Those that wait for replies that nobody waits for any more."""
 
     def head(self, access: Access) -> Head:
         """Return what requests of an access have in common; raises CannotConnect."""
@@ -201,20 +220,66 @@ class KeptConnections:
         """
         head = self.head(access)
         data = request(head)
-        connection = self._take() or await self._connect(head)
+        connection = self._take() or await self._claim(head)
         sending()
-        reply = await connection.ask(data)
+        try:
+            reply = await connection.ask(data)
+        except asyncio.CancelledError:
+            # A new connection costs more than a request, most of all when many are given up at once.
+            resting = asyncio.create_task(self._rest(connection, head), name="unwanted reply")
+            self._resting.add(resting)
+            resting.add_done_callback(self._resting.discard)
+            raise
+        self._keep(connection, head)
+        return reply
+
+    def close(self) -> None:
+        """End the idle ones, and those that nobody waits for."""
+        while self._idle:
+            self._idle.pop().abort()
+        for resting in self._resting:
+            resting.cancel()
+        while self._unclaimed:
+            opening = self._unclaimed.pop()
+            if not opening.cancel() and not opening.cancelled() and opening.exception() is None:
+                opening.result().abort()
+
+    def _keep(self, connection: KeptConnection, head: Head) -> None:
         if connection.usable and self._head is head:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
         else:
             connection.abort()
-        return reply
 
-    def close(self) -> None:
-        """End the idle ones."""
-        while self._idle:
-            self._idle.pop().abort()
+    async def _rest(self, connection: KeptConnection, head: Head) -> None:
+        try:
+            await connection.rest(UNWANTED)
+        except (BrokeOff, TimeoutError):
+            connection.abort()
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        else:
+            self._keep(connection, head)
+
+    async def _claim(self, head: Head) -> KeptConnection:
+        """Return a connection that was made for nothing, or a new one. Raises OSError, TimeoutError."""
+        while self._unclaimed:
+            opening = self._unclaimed.popleft()
+            if opening.done() and (
+                opening.cancelled() or opening.exception() is not None or not opening.result().usable
+            ):
+                continue
+            return await self._opened(opening)
+        return await self._opened(asyncio.create_task(self._connect(head), name="connection to the API server"))
+
+    async def _opened(self, opening: asyncio.Task[KeptConnection]) -> KeptConnection:
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if not opening.cancelled():
+                self._unclaimed.append(opening)
+            raise
 
     def _take(self) -> KeptConnection | None:
         """Return the connection that was used last, if any is young enough, and end those that are not."""

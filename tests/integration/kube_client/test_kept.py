@@ -1,8 +1,10 @@
 """Kept connections to the API server: used again, given up when in doubt, and never read wrongly."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -189,6 +191,96 @@ async def test_a_cancelled_request_leaves_no_reply_for_the_next() -> None:
             async with asyncio.timeout(0.05):
                 await client.get(NODES, "a")
         assert await client.get(NODES, "a") == {}
+
+
+async def test_the_connection_of_a_cancelled_request_is_used_again_once_its_reply_came() -> None:
+    numbers: list[int] = []
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        numbers.append(number)
+        if len(numbers) == 1:
+            await asyncio.sleep(0.1)
+            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"kind":"x"}')
+        else:
+            writer.write(OK)
+
+    async with served(script) as (client, _):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.get(NODES, "a")
+        await asyncio.sleep(0.15)
+        assert await client.get(NODES, "a") == {}
+    assert numbers == [1, 1]
+
+
+async def test_the_connection_of_a_cancelled_request_that_is_not_answered_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept, "UNWANTED", 0.1)
+    ended = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _number: int) -> None:
+        assert await reader.read(1) == b""
+        ended.set()
+
+    async with served(script) as (client, _):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.get(NODES, "a")
+        async with asyncio.timeout(5.0):
+            await ended.wait()
+
+
+@pytest.mark.parametrize("next_after", [0.0, 0.2], ids=["while it is made", "when it is there"])
+async def test_a_connection_that_was_made_for_a_cancelled_request_is_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch, next_after: float
+) -> None:
+    made: list[object] = []
+    connect = kept.connect
+
+    async def slow(*address: Any) -> socket.socket:
+        made.append(address)
+        await asyncio.sleep(0.1)
+        return await connect(*address)
+
+    monkeypatch.setattr(kept, "connect", slow)
+    async with served(always(OK)) as (client, heads):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await client.get(NODES, "a")
+        await asyncio.sleep(next_after)
+        assert await client.get(NODES, "a") == {}
+        assert len(heads) == 1
+    assert len(made) == 1
+
+
+async def test_what_was_given_up_ends_with_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, ended = kept.connect, asyncio.Event()
+
+    async def slow(*address: Any) -> socket.socket:
+        await asyncio.sleep(0.2)
+        return await connect(*address)
+
+    async def script(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _number: int) -> None:
+        assert await reader.read(1) == b""
+        ended.set()
+
+    before = asyncio.all_tasks()
+    async with served(script) as (client, _):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.get(NODES, "a")
+        monkeypatch.setattr(kept, "connect", slow)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.get(NODES, "a")
+        await client.close()
+        async with asyncio.timeout(1.0):
+            await ended.wait()
+            left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
+            await asyncio.gather(*left, return_exceptions=True)
+    assert asyncio.all_tasks() - before == set()
 
 
 @pytest.mark.parametrize("value", ["Bearer a\r\nX: y", "Bearer \x00"])
