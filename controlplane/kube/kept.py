@@ -25,6 +25,8 @@ from service.listening import host_port
 CONNECT_DEADLINE = 5.0
 KEEP_ALIVE = 60.0
 """Seconds that an idle connection is used again; API servers close theirs after 90."""
+FREE_WITHIN = 0.05
+"""Seconds for which a request waits for a connection that is in use before another one is made."""
 UNWANTED = 2.0
 """Seconds in which the reply to a request that was given up must be there for its connection to be used again."""
 MOST_BYTES = 64 << 20
@@ -72,7 +74,8 @@ class KeptConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size, self._begun, self._lasts_until_end = 0, False, False
         loop = asyncio.get_running_loop()
-        self._waiting = waiting = loop.create_future()
+        waiting: asyncio.Future[Reply] = loop.create_future()
+        self._waiting = waiting
         self._transport.write(request)
         try:
             reply = await waiting
@@ -191,17 +194,37 @@ class Head:
         return b"%b%b%b%b" % (first, self.lines, entity, body)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """A request that waits for a connection."""
+
+    head: Head
+    connection: asyncio.Future[KeptConnection]
+
+    @property
+    def over(self) -> bool:
+        """It has one, or waits no more."""
+        return self.connection.done()
+
+
 @dataclass(eq=False)
 class KeptConnections:
-    """Connections of one age, to the server of the last access."""
+    """Connections of one age, to the server of the last access.
+
+    Each costs a handshake and, with TLS, 256 KB of buffers: before a request has one made it waits for a moment for one
+    that others use. What was made for a request that is given up is the next one's.
+    """
 
     resolver: StaleResolver
     _idle: deque[KeptConnection] = field(default_factory=deque)
     _head: Head | None = None
-    _unclaimed: deque[asyncio.Task[KeptConnection]] = field(default_factory=deque)
-    """Connections, some still being made, for requests that were given up before they were sent: the next ones' now."""
+    _waiting: deque[Waiting] = field(default_factory=deque)
+    """Requests without a connection, oldest first."""
+    _in_use: int = 0
+    _making: dict[asyncio.Task[None], Waiting] = field(default_factory=dict)
+    """Connections that are being made, and for which requests that was begun."""
     _resting: set[asyncio.Task[None]] = field(default_factory=set)
-    """Those that wait for replies that nobody waits for any more."""
+    """Those on which a reply is to come that nobody waits for."""
 
     def head(self, access: Access) -> Head:
         """Return what requests of an access have in common; raises CannotConnect."""
@@ -220,36 +243,42 @@ class KeptConnections:
         """
         head = self.head(access)
         data = request(head)
-        connection = self._take() or await self._claim(head)
+        connection = self._take() or await self._next(head)
+        if not connection.usable:
+            raise BrokeOff("the server closed the connection", unread=True)
         sending()
+        self._in_use += 1
         try:
             reply = await connection.ask(data)
         except asyncio.CancelledError:
-            # A new connection costs more than a request, most of all when many are given up at once.
             resting = asyncio.create_task(self._rest(connection, head), name="unwanted reply")
             self._resting.add(resting)
             resting.add_done_callback(self._resting.discard)
             raise
-        self._keep(connection, head)
+        finally:
+            self._in_use -= 1
+        self._free(connection, head)
         return reply
 
     def close(self) -> None:
         """End the idle ones, and those that nobody waits for."""
         while self._idle:
             self._idle.pop().abort()
-        for resting in self._resting:
-            resting.cancel()
-        while self._unclaimed:
-            opening = self._unclaimed.pop()
-            if not opening.cancel() and not opening.cancelled() and opening.exception() is None:
-                opening.result().abort()
+        for task in (*self._resting, *(making for making, waiting in self._making.items() if waiting.over)):
+            task.cancel()
 
-    def _keep(self, connection: KeptConnection, head: Head) -> None:
-        if connection.usable and self._head is head:
-            connection.idle_since = time.monotonic()
-            self._idle.append(connection)
-        else:
-            connection.abort()
+    def _free(self, connection: KeptConnection, head: Head) -> None:
+        """Give a connection to the request that waits longest, or keep it."""
+        if connection.usable:
+            for waiting in self._waiting:
+                if waiting.head is head and not waiting.over:
+                    waiting.connection.set_result(connection)
+                    return
+            if self._head is head:
+                connection.idle_since = time.monotonic()
+                self._idle.append(connection)
+                return
+        connection.abort()
 
     async def _rest(self, connection: KeptConnection, head: Head) -> None:
         try:
@@ -260,26 +289,7 @@ class KeptConnections:
             connection.abort()
             raise
         else:
-            self._keep(connection, head)
-
-    async def _claim(self, head: Head) -> KeptConnection:
-        """Return a connection that was made for nothing, or a new one. Raises OSError, TimeoutError."""
-        while self._unclaimed:
-            opening = self._unclaimed.popleft()
-            if opening.done() and (
-                opening.cancelled() or opening.exception() is not None or not opening.result().usable
-            ):
-                continue
-            return await self._opened(opening)
-        return await self._opened(asyncio.create_task(self._connect(head), name="connection to the API server"))
-
-    async def _opened(self, opening: asyncio.Task[KeptConnection]) -> KeptConnection:
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            if not opening.cancelled():
-                self._unclaimed.append(opening)
-            raise
+            self._free(connection, head)
 
     def _take(self) -> KeptConnection | None:
         """Return the connection that was used last, if any is young enough, and end those that are not."""
@@ -290,6 +300,39 @@ class KeptConnections:
             if (connection := self._idle.pop()).usable:
                 return connection
         return None
+
+    async def _next(self, head: Head) -> KeptConnection:
+        """Return the connection that is free next, or a new one. Raises OSError, TimeoutError."""
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(head, loop.create_future())
+        patience = FREE_WITHIN if self._in_use or self._waiting or self._making else 0.0
+        make = loop.call_later(patience, self._make, waiting)
+        self._waiting.append(waiting)
+        try:
+            return await waiting.connection
+        except asyncio.CancelledError:
+            if not waiting.connection.cancelled() and waiting.connection.exception() is None:
+                self._free(waiting.connection.result(), head)
+            raise
+        finally:
+            self._waiting.remove(waiting)
+            make.cancel()
+
+    def _make(self, waiting: Waiting) -> None:
+        """Begin to make a connection for a request that waits, if it still does."""
+        if not waiting.over:
+            making = asyncio.create_task(self._made(waiting), name="connection to the API server")
+            self._making[making] = waiting
+            making.add_done_callback(self._making.pop)
+
+    async def _made(self, waiting: Waiting) -> None:
+        try:
+            connection = await self._connect(waiting.head)
+        except (OSError, TimeoutError) as error:
+            if not waiting.over:
+                waiting.connection.set_exception(error)
+        else:
+            self._free(connection, waiting.head)
 
     async def _connect(self, head: Head) -> KeptConnection:
         try:

@@ -12,6 +12,7 @@ from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
 from controlplane.cluster.api import LEASES, NODES
 from controlplane.kube import kept
 from controlplane.kube.client import KubeApiServer
+from controlplane.kube.sockets import connect
 from kubeaccess.access import Access
 from kubeaccess.authorization import CannotConnect
 from tests.fakes.kubeaccess import fixed
@@ -236,7 +237,6 @@ async def test_a_connection_that_was_made_for_a_cancelled_request_is_the_next_on
     monkeypatch: pytest.MonkeyPatch, next_after: float
 ) -> None:
     made: list[object] = []
-    connect = kept.connect
 
     async def slow(*address: Any) -> socket.socket:
         made.append(address)
@@ -255,8 +255,25 @@ async def test_a_connection_that_was_made_for_a_cancelled_request_is_the_next_on
     assert len(made) == 1
 
 
+@pytest.mark.parametrize(("takes", "few", "most"), [(0.005, 1, 3), (0.4, 10, 10)], ids=["quick", "slow"])
+async def test_a_connection_that_is_in_use_is_waited_for_for_a_moment(takes: float, few: int, most: int) -> None:
+    connections: set[int] = set()
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        connections.add(number)
+        await asyncio.sleep(takes)
+        writer.write(OK)
+
+    async with served(script) as (client, heads):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(client.get(NODES, "a"))
+        assert len(heads) == 10
+    assert few <= len(connections) <= most
+
+
 async def test_what_was_given_up_ends_with_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect, ended = kept.connect, asyncio.Event()
+    ended = asyncio.Event()
 
     async def slow(*address: Any) -> socket.socket:
         await asyncio.sleep(0.2)
