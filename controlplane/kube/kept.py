@@ -23,8 +23,8 @@ from kubeaccess.authorization import CannotConnect
 from service.listening import host_port
 
 CONNECT_DEADLINE = 5.0
-KEEP_ALIVE = 60.0
-"""Seconds that an idle connection is used again; API servers close theirs after 90."""
+KEEP_ALIVE = 20.0
+"""Seconds that an idle connection is kept: more than there are between two renewals of one Lease."""
 FREE_WITHIN = 0.05
 """Seconds for which a request waits for a connection that is in use before another one is made."""
 UNWANTED = 2.0
@@ -221,10 +221,11 @@ class KeptConnections:
     _waiting: deque[Waiting] = field(default_factory=deque)
     """Requests without a connection, oldest first."""
     _in_use: int = 0
-    _making: dict[asyncio.Task[None], Waiting] = field(default_factory=dict)
-    """Connections that are being made, and for which requests that was begun."""
+    _making: dict[asyncio.Task[None], Head] = field(default_factory=dict)
+    """Connections that are being made: not more than requests wait for one."""
     _resting: set[asyncio.Task[None]] = field(default_factory=set)
     """Those on which a reply is to come that nobody waits for."""
+    _look_for_old: asyncio.TimerHandle | None = None
 
     def head(self, access: Access) -> Head:
         """Return what requests of an access have in common; raises CannotConnect."""
@@ -264,21 +265,39 @@ class KeptConnections:
         """End the idle ones, and those that nobody waits for."""
         while self._idle:
             self._idle.pop().abort()
-        for task in (*self._resting, *(making for making, waiting in self._making.items() if waiting.over)):
+        for task in (*self._resting, *(() if self._waiting else self._making)):
             task.cancel()
+        if self._look_for_old is not None:
+            self._look_for_old.cancel()
+            self._look_for_old = None
 
     def _free(self, connection: KeptConnection, head: Head) -> None:
         """Give a connection to the request that waits longest, or keep it."""
-        if connection.usable:
-            for waiting in self._waiting:
-                if waiting.head is head and not waiting.over:
-                    waiting.connection.set_result(connection)
-                    return
-            if self._head is head:
-                connection.idle_since = time.monotonic()
-                self._idle.append(connection)
-                return
-        connection.abort()
+        waiting = self._longest_waiting(head)
+        if not connection.usable:
+            connection.abort()
+        elif waiting is not None:
+            waiting.connection.set_result(connection)
+        elif self._head is head:
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+            if self._look_for_old is None:
+                self._look_for_old = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._end_old)
+        else:
+            connection.abort()
+
+    def _longest_waiting(self, head: Head) -> Waiting | None:
+        return next((waiting for waiting in self._waiting if waiting.head is head and not waiting.over), None)
+
+    def _end_old(self) -> None:
+        """End the connections that were idle for long, and look again as long as there are others."""
+        oldest = time.monotonic() - KEEP_ALIVE
+        while self._idle and self._idle[0].idle_since <= oldest:
+            self._idle.popleft().abort()
+        self._look_for_old = None
+        if self._idle:
+            left = max(self._idle[0].idle_since - oldest, 0.0)
+            self._look_for_old = asyncio.get_running_loop().call_later(left + FREE_WITHIN, self._end_old)
 
     async def _rest(self, connection: KeptConnection, head: Head) -> None:
         try:
@@ -292,10 +311,7 @@ class KeptConnections:
             self._free(connection, head)
 
     def _take(self) -> KeptConnection | None:
-        """Return the connection that was used last, if any is young enough, and end those that are not."""
-        oldest = time.monotonic() - KEEP_ALIVE
-        while self._idle and self._idle[0].idle_since < oldest:
-            self._idle.popleft().abort()
+        """Return the connection that was used last, if any is usable."""
         while self._idle:
             if (connection := self._idle.pop()).usable:
                 return connection
@@ -319,20 +335,24 @@ class KeptConnections:
             make.cancel()
 
     def _make(self, waiting: Waiting) -> None:
-        """Begin to make a connection for a request that waits, if it still does."""
-        if not waiting.over:
-            making = asyncio.create_task(self._made(waiting), name="connection to the API server")
-            self._making[making] = waiting
+        """Begin to make a connection for a request that waits, unless enough are being made."""
+        head = waiting.head
+        wanted = sum(each.head is head for each in self._waiting)
+        if not waiting.over and sum(each is head for each in self._making.values()) < wanted:
+            making = asyncio.create_task(self._made(head), name="connection to the API server")
+            self._making[making] = head
             making.add_done_callback(self._making.pop)
 
-    async def _made(self, waiting: Waiting) -> None:
+    async def _made(self, head: Head) -> None:
         try:
-            connection = await self._connect(waiting.head)
+            connection = await self._connect(head)
+            if not connection.usable:
+                raise BrokeOff("the server closed the connection", unread=True)
         except (OSError, TimeoutError) as error:
-            if not waiting.over:
+            if (waiting := self._longest_waiting(head)) is not None:
                 waiting.connection.set_exception(error)
         else:
-            self._free(connection, waiting.head)
+            self._free(connection, head)
 
     async def _connect(self, head: Head) -> KeptConnection:
         try:

@@ -12,6 +12,7 @@ from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
 from controlplane.cluster.api import LEASES, NODES
 from controlplane.kube import kept
 from controlplane.kube.client import KubeApiServer
+from controlplane.kube.resolver import StaleResolver
 from controlplane.kube.sockets import connect
 from kubeaccess.access import Access
 from kubeaccess.authorization import CannotConnect
@@ -270,6 +271,43 @@ async def test_a_connection_that_is_in_use_is_waited_for_for_a_moment(takes: flo
                 group.create_task(client.get(NODES, "a"))
         assert len(heads) == 10
     assert few <= len(connections) <= most
+
+
+async def test_a_connection_that_is_made_for_another_access_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def slow(*address: Any) -> socket.socket:
+        await asyncio.sleep(0.3)
+        return await connect(*address)
+
+    def request(head: kept.Head) -> bytes:
+        return head.request("GET", "/", None, "")
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    resolver = StaleResolver()
+    pool = kept.KeptConnections(resolver)
+    try:
+        monkeypatch.setattr(kept, "connect", slow)
+        one = asyncio.create_task(pool.ask(Access(url, authorization="Bearer a"), request, lambda: None))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(1.0):
+            reply = await pool.ask(Access(url, authorization="Bearer b"), request, lambda: None)
+            assert reply.body == b"Bearer b"
+            assert (await one).body == b"Bearer a"
+    finally:
+        pool.close()
+        server.close()
+        await resolver.close()
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request with its credentials."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    (credentials,) = [line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("Authorization: ")]
+    writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(credentials)}\r\n\r\n{credentials}".encode())
+    await writer.drain()
+    writer.close()
 
 
 async def test_what_was_given_up_ends_with_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
