@@ -118,6 +118,8 @@ class KeptConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is over."""
         self.usable = False
+        # What TLS needed is large, and would stay until the next collection of garbage: the parser refers to us.
+        self._transport = None
         if exc is None and self._waiting is not None and self._lasts_until_end:
             self.on_message_complete()
         self._failed(str(exc) if exc is not None else "the server closed the connection")
