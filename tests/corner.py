@@ -98,7 +98,7 @@ class Sandbox(Namespace):
         return self.apply(obj)
 
     def end(self) -> set[str]:
-        """Remove everything that the test left; return the Nodes, which come back until their bases count as gone."""
+        """Remove everything that the test left; return the bases, which the control plane may know for a while."""
         for kind in WORKLOADS:
             for obj in self.api.items(self.path(kind)):
                 self.delete(kind, obj["metadata"]["name"])
@@ -106,10 +106,9 @@ class Sandbox(Namespace):
             if bases.server.running:
                 bases.control("deactivate")
             bases.server.stop()
-        nodes = {node for bases in self._started for node in bases.nodes}
-        for node in nodes:
+        for node in [node for bases in self._started for node in bases.nodes]:
             self.api.delete(f"/api/v1/nodes/{node}")
         while pods := self.pods(leaving=True):
             for pod in pods:
                 self.delete("Pod", pod["metadata"]["name"], force=True)
-        return nodes
+        return {identity for bases in self._started for identity in bases.identities}

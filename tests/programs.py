@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import grpc
+from koupleless.modulecontroller.v1 import module_controller_pb2 as tooling
+from koupleless.modulecontroller.v1 import module_controller_pb2_grpc as tooling_grpc
 
 from tests import bearer
 from tests.servers.process import Port, Server
@@ -89,6 +91,12 @@ class ControlPlane:
     def channel_of(self, token: str) -> grpc.Channel:
         """Return a channel whose calls show a token."""
         return bearer.showing(self.address, token)
+
+    def bases(self) -> set[str]:
+        """Return the identities of the bases that it knows."""
+        with self.channel() as channel:
+            stub = tooling_grpc.ModuleControllerServiceStub(channel)
+            return {vnode.base for vnode in stub.ListVNodes(tooling.ListVNodesRequest(), timeout=5).items}
 
     def mctl(self) -> "Mctl":
         """Return mctl for the admin of this machine."""

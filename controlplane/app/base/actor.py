@@ -210,7 +210,7 @@ class BaseActor:
         if news.given:
             base = replace(base, modules=modules.given_at_start(base.modules, news.given, now))
         if news.baseline is not None:
-            base = self._orders.take_baseline(base, news.baseline)
+            base = self._orders.take_baseline(base, news.baseline, now)
         if news.modules is not None:
             base = self._orders.take_list(base, news.modules, pods, now)
         return vitals.note_own_use(base, pods, now)

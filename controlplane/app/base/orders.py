@@ -49,10 +49,10 @@ class Orders:
                 base = replace(base, modules=modules.ask_again(known))
         return base, answered
 
-    def take_baseline(self, base: Base, batch: BatchInstalled) -> Base:
+    def take_baseline(self, base: Base, batch: BatchInstalled, now: float) -> Base:
         """Take how it went with what a starting base was given."""
         self.reports.baseline(base, batch)
-        return replace(base, modules=modules.started(base.modules))
+        return replace(base, modules=unconfirmed.started(modules.started(base.modules), now))
 
     def take_list(self, base: Base, listed: ModuleList, pods: Sequence[Pod], now: float) -> Base:
         """Take a module list."""

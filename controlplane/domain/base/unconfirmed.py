@@ -18,7 +18,7 @@ OVER_MQTT = 30.0
 
 OVER_NEW_STREAM = 5.0
 """Seconds after which a base is asked for an order whose stream ended, though its gateway is connected again: the
-gateway may never have read it."""
+gateway may never have read it. So it is for an order to a base that started meanwhile."""
 
 UNWANTED = 10.0
 """Seconds for which an install that no Pod wants any more is awaited before the base is asked about it."""
@@ -42,6 +42,13 @@ def unwanted(state: Modules, wanted: Set[tuple[ModuleSpec, Release]], now: float
     for flight in state.in_flight.values():
         if flight.verb is Verb.INSTALL and (flight.spec, flight.release) not in wanted:
             state = ask_by(state, flight.order_id, now + UNWANTED)
+    return state
+
+
+def started(state: Modules, now: float) -> Modules:
+    """Doubt all that is under way: a base that starts knows nothing of what was sent to it before."""
+    for flight in state.in_flight.values():
+        state = ask_by(state, flight.order_id, max(now, flight.sent_at + OVER_NEW_STREAM))
     return state
 
 

@@ -20,9 +20,10 @@ def default(everything: Everything) -> Iterator[Sandbox]:
     try:
         yield own
     finally:
-        nodes = own.end()
-        # The next test's Pods may go to any base of this cluster of bases.
-        eventually(lambda: not any(map(own.node, nodes)), within=60, what="the Nodes are gone for good")
+        bases = own.end()
+        # The next test's bases have the same names, and its Pods may go to any base of this cluster of bases. A Node
+        # that was deleted comes back until its base counts as gone.
+        eventually(lambda: not everything.control_plane.bases() & bases, within=60, what="no base is known any more")
 
 
 def two_bases(sandbox: Sandbox) -> tuple[Bases, Bases]:

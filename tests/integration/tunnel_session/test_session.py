@@ -50,12 +50,6 @@ def gateways(control_plane: ControlPlane) -> dict[str, tooling.Gateway]:
         return {g.id: g for g in stub.ListGateways(tooling.ListGatewaysRequest(), timeout=5).items}
 
 
-def vnodes(control_plane: ControlPlane) -> set[str]:
-    with control_plane.channel() as channel:
-        stub = tooling_grpc.ModuleControllerServiceStub(channel)
-        return {v.base for v in stub.ListVNodes(tooling.ListVNodesRequest(), timeout=5).items}
-
-
 @pytest.mark.parametrize(
     ("first", "code", "message"),
     [
@@ -99,7 +93,7 @@ def test_reports_are_acknowledged_and_a_base_is_claimed_and_watched(control_plan
 
 
 def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: ControlPlane) -> None:
-    before = vnodes(control_plane)
+    before = control_plane.bases()
     reports = [
         pb.Report(),
         pb.Report(base_id="UPPER", heartbeat=pb.Heartbeat()),
@@ -125,7 +119,7 @@ def test_hostile_reports_are_taken_counted_and_change_nothing(control_plane: Con
         seq = 0
         while seq < 3:
             seq = stream.next("reports_ack").reports_ack.seq
-    assert vnodes(control_plane) == before
+    assert control_plane.bases() == before
     metrics = ask(f"http://127.0.0.1:{control_plane.metrics}/metrics")[1]
     reasons = {
         "identity",

@@ -182,6 +182,23 @@ async def test_a_baseline_that_fails_before_the_base_has_an_actor_delays_nothing
         assert stage.reasons().count("BaselineInstallFailed") == 1
 
 
+async def test_what_a_base_was_sent_before_it_started_is_given_again_soon() -> None:
+    """Over MQTT nothing says that the base of that time was gone already."""
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.bases.answer[Verb.INSTALL] = None
+        stage.put_pod("p")
+        await asyncio.sleep(2.0)
+        assert stage.bases.installs == [(base, KEY)]
+        del stage.bases.answer[Verb.INSTALL]
+        stage.router.report(stage.link, base, BaselineQuery("q", "shop", "1.0.0", "default", HOME))
+        stage.router.report(stage.link, base, BatchInstalled(Reply(ReplyCode.SUCCESS), ()))
+        await asyncio.sleep(12.0)
+        assert stage.bases.installs == [(base, KEY)] * 2
+        assert stage.ready("pod", "p") == "True"
+
+
 async def test_a_result_without_a_baseline_of_ours_is_refused() -> None:
     labels = {"reason": "unknown-base"}
     before = REGISTRY.get_sample_value("koupleless_refused_reports_total", labels) or 0.0

@@ -143,6 +143,12 @@ def test_an_install_that_nobody_wants_is_doubted_sooner_and_once() -> None:
     assert unconfirmed.ask_by(asked, OrderId("1"), 5.0) is asked
 
 
+@pytest.mark.parametrize(("starts", "asked"), [(1.0, 5.0), (4.9, 5.0), (20.0, 20.0), (40.0, 30.0)])
+def test_what_is_under_way_to_a_base_that_starts_is_doubted_soon(starts: float, asked: float) -> None:
+    state = unconfirmed.started(begun(reported(), "1", now=0.0), starts)
+    assert state.in_flight["a"].ask_at == asked
+
+
 def test_other_modules_in_the_list_change_nothing() -> None:
     other = Module(ModuleKey("b", "1"), ModuleState.ACTIVATED)
     state = unconfirmed.ask(begun(reported(other), "1", now=0.0), 30.0)
