@@ -1,8 +1,10 @@
-"""Watches a process: reports an event loop that stands still, and ends a process that can do nothing any more.
+"""Watches a process: reports an event loop that stands still, ends a process that can do nothing any more, and gives
+memory back that it does not use.
 
-The latter is out of memory, or was asked to end while its event loop stands still. A loop that stands still for long is
-reported with the stacks of all threads. A thread of Python reads them, with the interpreter's lock: a thread in C
-(faulthandler.dump_traceback_later) reads them while they change, which crashed processes that had only been paused.
+One that can do nothing is out of memory, or was asked to end while its event loop stands still. A loop that stands
+still for long is reported with the stacks of all threads. A thread of Python reads them, with the interpreter's lock: a
+thread in C (faulthandler.dump_traceback_later) reads them while they change, which crashed processes that had only been
+paused.
 
 Exhaustion is a state of the process and not only an exception. Whoever meets the MemoryError may catch it with others,
 a library may give it another name (orjson: JSONDecodeError), and CPython waits without end for a thread that had no
@@ -28,6 +30,8 @@ from typing import Any, NoReturn
 
 import structlog
 
+from service import heap
+
 log = structlog.get_logger(__name__)
 
 EXIT_CANNOT_GO_ON = 70
@@ -43,6 +47,8 @@ STUCK_LOOKS = 10
 """Looks after a signal to end without a turn of the event loop, and after the end of the loop."""
 STACKS_LOOKS = 20
 """Looks without a turn of the event loop, after which the stacks are written."""
+HEAP_LOOKS = 60
+"""Looks after which free memory is given back to the system."""
 BLOCKED = 5.0
 """Seconds for which the event loop must have been blocked to be logged afterwards."""
 WRITTEN_WITHIN = 5
@@ -129,6 +135,7 @@ class Watchdog(threading.Thread):
         self._asked = False
         """The loop was asked to turn, and did not yet."""
         self._why = b""
+        self._looks = 0
 
     def run(self) -> None:
         """Look until the process ends."""
@@ -153,6 +160,9 @@ class Watchdog(threading.Thread):
             # Not in this thread: nobody may read standard error.
             text = _STANDS + stacks()
             threading.Thread(target=os.write, args=(STANDARD_ERROR, text), name="stacks", daemon=True).start()
+        self._looks += 1
+        if self._looks % HEAP_LOOKS == 0:
+            heap.give_back()
         if not self._asked:
             self._asked = True
             with suppress(RuntimeError):  # it is closed

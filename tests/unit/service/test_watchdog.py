@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import pytest
 from structlog.testing import capture_logs
 
-from service import watchdog
-from service.watchdog import BLOCKED, SHORT_LOOKS, STACKS_LOOKS, STUCK_LOOKS, Watchdog
+from service import heap, watchdog
+from service.watchdog import BLOCKED, HEAP_LOOKS, SHORT_LOOKS, STACKS_LOOKS, STUCK_LOOKS, Watchdog
 
 
 class Ended(SystemExit):
@@ -82,6 +82,15 @@ def test_memory_that_stays_short_ends_the_process(dog: Watchdog, memory: list[bo
         dog.look()
     with pytest.raises(Ended, match="no memory is left"):
         dog.look()
+
+
+def test_memory_is_given_back_once_in_a_while(
+    dog: Watchdog, loop: Loop, monkeypatch: pytest.MonkeyPatch, written: list[bytes]
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(dog._looks))
+    look_on(dog, 2 * HEAP_LOOKS + 1)
+    assert given == [HEAP_LOOKS, 2 * HEAP_LOOKS]
 
 
 @pytest.fixture

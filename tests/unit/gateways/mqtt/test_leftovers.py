@@ -154,7 +154,7 @@ async def test_what_lies_ready_is_removed_one_by_one_and_only_for_bases_that_liv
         scene.lives("a")
         scene.lives("c")
         scene.lives("a")
-        scene.leftovers.lives("stranger")
+        scene.lives("stranger")
         await asyncio.sleep(1.0)
         assert scene.topics() == [baseline("a"), install("a"), install("c")]
         assert [at - began for at, _ in scene.removed] == pytest.approx([0.0, PAUSE, 2 * PAUSE])
