@@ -17,6 +17,8 @@ from benchmarks.stage import NODES, PODS, Line, identities
 from benchmarks.usage import Usage
 
 SETTLE = 30.0
+GIVEN_BACK = 75.0
+"""Seconds after which memory that is not needed any more is the system's again."""
 SETTLED = 300.0
 """Seconds after which it is measured, whatever still happens."""
 STEP = 5.0
@@ -137,7 +139,7 @@ async def _left(line: Line, empty: Mapping[str, Usage], full: Mapping[str, Usage
         say(f"{line.stage.bases} bases leave")
         await line.fleet.post("/admin/deactivate")
         await nodes.wait("gone", line.stage.bases, within=DONE_WITHIN, what="Nodes gone")
-    await asyncio.sleep(SETTLE)
+    await asyncio.sleep(GIVEN_BACK)
     after = line.usage()
     figures = []
     for name in OURS:
