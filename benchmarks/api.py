@@ -80,7 +80,8 @@ class Api:
 @asynccontextmanager
 async def connected(root: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Api]:
     """Open and close an Api."""
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls or True)
+    # Watches need connections besides. With a limit those who call again overtake one that waits, until it times out.
+    connector = aiohttp.TCPConnector(limit=0, ssl=tls or True)
     timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         yield Api(session, root)
