@@ -91,11 +91,14 @@ async def measure(line: Line, *, modules: int, daemon_sets: bool, baseline: bool
         rest = await cores_at_rest(line)
         installing.add(await roll_out(line, work, rest))
         deleting.add(await delete(line, work, rest))
-    multiples = [
+    figures = [*installing.median(), *deleting.median()]
+    if not baseline:
+        return figures
+    return [
         multiple("rollout", installing.ours, installing.bare, targets.ROLLOUT_MULTIPLE),
         multiple("deletion", deleting.ours, deleting.bare, targets.DELETION_MULTIPLE),
+        *figures,
     ]
-    return [*(multiples if baseline else []), *installing.median(), *deleting.median()]
 
 
 async def settled_nodes(line: Line) -> None:

@@ -85,6 +85,7 @@ class BaseActor:
                 return
             loop = asyncio.get_running_loop()
             while True:
+                await self._around.queue.turn()
                 began = loop.time()
                 wake_at = await self._look()
                 if self._over:

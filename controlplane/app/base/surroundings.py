@@ -1,6 +1,6 @@
 """What all actors, and what they work with, share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from controlplane.app.base.kubelet import KubeletAddress
@@ -12,6 +12,7 @@ from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster
 from controlplane.app.roster import Roster
+from controlplane.app.runqueue import RunQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,5 @@ class Surroundings:
     kubelet: KubeletAddress
     prober: Prober
     limits: ModuleLimits
+    queue: RunQueue = field(default_factory=RunQueue)
+    """Of the actors that are to look."""

@@ -36,7 +36,8 @@ from service.limits import LogLimit
 log = structlog.get_logger(__name__)
 
 HELLO_WITHIN = 10.0
-MAX_UNACKED = 32
+MAX_UNACKED = 512
+"""Messages of a gateway under way, each of which may be one result: with a few, results wait for acknowledgements."""
 MAX_BATCH = 256
 LONGEST_STRETCH = 0.005
 """Seconds for which reports of one batch are taken without a break."""
