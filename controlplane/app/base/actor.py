@@ -85,7 +85,8 @@ class BaseActor:
                 return
             loop = asyncio.get_running_loop()
             while True:
-                await self._around.queue.turn()
+                async with self._around.looks:
+                    await asyncio.sleep(0)
                 began = loop.time()
                 wake_at = await self._look()
                 if self._over:

@@ -1,5 +1,6 @@
 """What all actors, and what they work with, share."""
 
+import asyncio
 from dataclasses import dataclass, field
 from random import Random
 
@@ -12,7 +13,10 @@ from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster
 from controlplane.app.roster import Roster
-from controlplane.app.runqueue import RunQueue
+
+LOOKS_AT_ONCE = 8
+"""Looks in one turn of the event loop. A message needs a few turns from socket to task: were all actors that are due to
+look in one, it would wait a few times for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +34,5 @@ class Surroundings:
     kubelet: KubeletAddress
     prober: Prober
     limits: ModuleLimits
-    queue: RunQueue = field(default_factory=RunQueue)
-    """Of the actors that are to look."""
+    looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS_AT_ONCE))
+    """What an actor holds for a turn of the event loop before it looks."""

@@ -4,9 +4,11 @@ import asyncio
 import gc
 import sys
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
+from controlplane.app.base.surroundings import LOOKS_AT_ONCE
 from controlplane.app.metrics import ACTOR_LOOKS
 from controlplane.cluster.api import Resource, WatchEvent
 from controlplane.domain.facts import BaseState, Health, Metaspace, ModuleList, Reply, ReplyCode, Verb
@@ -32,6 +34,21 @@ async def test_a_base_costs_a_lease_and_a_node() -> None:
             stage.bases.add(f"b{number}")
         await asyncio.sleep(60.0)
         assert written(stage) == {"create leases": 5, "create nodes": 5}
+
+
+async def test_of_many_actors_a_few_look_in_one_turn_of_the_loop() -> None:
+    many = 10 * LOOKS_AT_ONCE
+    async with Stage(Api()).running() as stage:
+        for number in range(many):
+            stage.bases.add(f"b{number}")
+        await asyncio.sleep(30.0)
+        stage.roster.touch(asyncio.get_running_loop().time())
+        looks = [ACTOR_LOOKS._value.get()]
+        for _ in range(5 * many):
+            await asyncio.sleep(0)
+            looks.append(ACTOR_LOOKS._value.get())
+        assert looks[-1] - looks[0] >= many
+        assert max(after - before for before, after in pairwise(looks)) <= LOOKS_AT_ONCE
 
 
 async def test_an_install_costs_one_status_and_an_uninstall_one_deletion_and_few_looks() -> None:
