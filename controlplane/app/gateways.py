@@ -6,6 +6,7 @@ from typing import Protocol
 
 from controlplane.app.metrics import GATEWAYS
 from controlplane.app.roster import Roster
+from controlplane.domain.base.hearing import Heard
 from controlplane.domain.facts import GatewayInfo, Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.workloads.baselines import Baseline
@@ -29,6 +30,10 @@ class Link(Protocol):
     @property
     def info(self) -> GatewayInfo:
         """Who it is."""
+
+    @property
+    def heard(self) -> Heard:
+        """What has arrived of what it learned."""
 
     def order(self, order: Order) -> None:
         """Send an order."""
@@ -145,6 +150,15 @@ class GatewayDirectory:
         """Return another gateway that serves the same tunnel, the one with the fewest bases."""
         kind = than.info.tunnel
         return self._least(c.link for c in self._connected.values() if self._serves(c, kind) and c.link is not than)
+
+    def heard(self) -> dict[TunnelKind, Heard]:
+        """Return what arrives over each tunnel that any gateway serves."""
+        heard = {kind: Heard(since=at) for kind, at in self.up_since.items()}
+        for connected in self._connected.values():
+            if connected.tunnel_up:
+                kind = connected.link.info.tunnel
+                heard[kind] = heard[kind].both(connected.link.heard)
+        return heard
 
     def _serves(self, connected: Connected, kind: TunnelKind) -> bool:
         return connected.tunnel_up and connected.link.info.tunnel is kind

@@ -9,6 +9,8 @@ VNODES = Gauge("koupleless_vnodes", "VNodes that this replica knows, by state", 
 GATEWAYS = Gauge("koupleless_gateways", "Gateways connected to this replica", ["tunnel"])
 REPORTS = Counter("koupleless_reports_total", "Reports taken from gateways", ["kind"])
 REFUSED_REPORTS = Counter("koupleless_refused_reports_total", "Reports that changed nothing", ["reason"])
+GAPS = Counter("koupleless_report_gaps_total", "Times a gateway said that it lost reports of bases", ["tunnel"])
+LATENESS = Gauge("koupleless_report_lateness_seconds", "How late the reports of a gateway come at most", ["gateway"])
 ADMISSIONS = Counter("koupleless_admissions_total", "New bases that were examined", ["outcome"])
 ORDERS = Counter("koupleless_orders_total", "Orders that ended", ["verb", "outcome"])
 ORDER_SECONDS = Histogram("koupleless_order_seconds", "From sending an order to its end", ["verb"], buckets=_LONG)

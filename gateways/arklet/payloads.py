@@ -28,6 +28,7 @@ from gateways.arklet.fields import (
 from gateways.arklet.text import NAME_LIMIT, clip, clip_message, clip_trace, is_trace
 
 V = TypeVar("V")
+M = TypeVar("M", pb.Modules, pb.Reply, pb.BatchInstallResult)
 
 IDENTITY_LIMIT = 1024
 """Longest identity, in characters, that is understood at all; the gateway demands more of it."""
@@ -43,6 +44,9 @@ CPU_LIMIT = 65_535
 
 LATEST = 253_402_300_799_999
 """Last millisecond of the year 9999, the latest that a protobuf Timestamp can hold."""
+
+LARGEST = 1 << 20
+"""Bytes of what is read of one answer: more is no report that a replica takes, and would end the gateway's stream."""
 
 _MOST_MIB = 2.0**40
 _MOST_CPU = 1e10
@@ -133,7 +137,7 @@ def reply(answer: Json) -> pb.Reply:
     read.message = read.message or clip_message(lenient_text(answer, "message"))
     if trace := lenient_text(answer, "errorStackTrace"):
         read.stack_trace = clip_trace(trace)
-    return read
+    return _bounded(read)
 
 
 def batch_reply(answer: Json) -> pb.BatchInstallResult:
@@ -146,20 +150,18 @@ def batch_reply(answer: Json) -> pb.BatchInstallResult:
         if not url or len(url) > URL_LIMIT or not isinstance(item, dict):
             raise Malformed(f"data.bizUrlToResponse: {kind(item)} under a URL of {len(url)} characters")
         result.items.add(url=url, reply=_client_reply(item))
-    return result
+    return _bounded(result)
 
 
 def modules(answer: Json) -> pb.Modules:
     """Read the answer to queryAllBiz, the complete list of modules; raises Malformed or Negative."""
     entries = enumerate(_list(_positive(answer).get("data")))
-    return pb.Modules(
-        complete=True,
-        modules=[
-            _module(entry, f"data[{index}]", _LONG)
-            for index, entry in entries
-            if not (isinstance(entry, dict) and entry.get("mainClass") == _EMBEDDED_MAIN)
-        ],
-    )
+    read = [
+        _module(entry, f"data[{index}]", _LONG)
+        for index, entry in entries
+        if not (isinstance(entry, dict) and entry.get("mainClass") == _EMBEDDED_MAIN)
+    ]
+    return _bounded(pb.Modules(complete=True, modules=read))
 
 
 def _usage(jvm: Json, cpu: Json) -> pb.Usage | None:
@@ -182,8 +184,8 @@ def _usage(jvm: Json, cpu: Json) -> pb.Usage | None:
 
 def simple_modules(data: Any) -> pb.Modules:
     """Read the short module list of the MQTT tunnel (simpleBiz), which is complete; raises Malformed."""
-    entries = enumerate(_list(data))
-    return pb.Modules(complete=True, modules=[_module(entry, f"data[{index}]", _SHORT) for index, entry in entries])
+    read = [_module(entry, f"data[{index}]", _SHORT) for index, entry in enumerate(_list(data))]
+    return _bounded(pb.Modules(complete=True, modules=read))
 
 
 def health(answer: Json) -> pb.Health:
@@ -251,6 +253,12 @@ def _list(data: Any) -> list[Any]:
     if len(data) > MODULE_LIMIT:
         raise Malformed(f"data: more than {MODULE_LIMIT} modules")
     return data
+
+
+def _bounded(read: M) -> M:
+    if (size := read.ByteSize()) > LARGEST:
+        raise Malformed(f"{size} bytes are read of it; at most {LARGEST} are reported")
+    return read
 
 
 def _client_reply(answer: Json) -> pb.Reply:

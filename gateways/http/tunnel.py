@@ -26,7 +26,6 @@ from gateways.http.metrics import EXCESSES, POLLS_WAITING
 from gateways.http.responses import Excessive, Lost, NotSent
 from gateways.polling.prober import Answer, Prober, failed_poll
 from gateways.session.orders import refused, unknown
-from gateways.session.outbox import Kept
 from gateways.session.validation import seconds
 from service.addresses import AddressPolicy, AddressRefused
 from service.limits import Recent
@@ -89,7 +88,7 @@ class HttpTunnel:
         """Stop polling a base."""
         self.prober.unwatch(base)
 
-    def settled(self, kept: Kept) -> None:
+    def settled(self, kept: pb.Report) -> None:
         """Nothing of a base's waits for that."""
 
     async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, failing: bool) -> Answer:

@@ -22,7 +22,6 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet.envelopes import Operation
 from gateways.mqtt.clocks import GUARD
-from gateways.session.outbox import Kept
 from mqttclient.failures import Lost
 from mqttclient.receipts import Receipt
 
@@ -140,9 +139,9 @@ class Outcomes:
         else:
             receipt.settle()
 
-    def settled(self, kept: Kept) -> None:
+    def settled(self, kept: pb.Report) -> None:
         """The control plane has it."""
-        key = kept.order_id if isinstance(kept, pb.OrderResult) else _key(kept)
+        key = kept.order_result.order_id or _key(kept)
         if (receipt := self._waiting.pop(key, None)) is not None:
             receipt.settle()
 

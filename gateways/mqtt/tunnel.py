@@ -25,7 +25,6 @@ from gateways.mqtt.metrics import FOREIGN, PUBLISHED
 from gateways.mqtt.orders import Outcomes, Pending, interrupt
 from gateways.polling.prober import Answer, Prober, failed_poll
 from gateways.session.orders import refused, unknown
-from gateways.session.outbox import Kept
 from gateways.session.validation import seconds
 from mqttclient.failures import Lost, NotSent
 
@@ -77,7 +76,7 @@ class MqttTunnel:
         self._epochs.pop(base, None)
         self.prober.unwatch(base)
 
-    def settled(self, kept: Kept) -> None:
+    def settled(self, kept: pb.Report) -> None:
         """The control plane has it: so may the broker know."""
         self.outcomes.settled(kept)
 

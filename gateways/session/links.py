@@ -20,8 +20,10 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from gateways.session.directory import Directory
 from gateways.session.endpoints import resolve
 from gateways.session.metrics import MALFORMED, STALE, STREAMS, WATCHED
+from gateways.session.observed import observed
 from gateways.session.orders import Orders, of_order, refused
-from gateways.session.outbox import Kept, Outbox, Outboxes
+from gateways.session.outbox import Outbox
+from gateways.session.outboxes import Outboxes
 from gateways.session.routing import Routing
 from gateways.session.stream import GOODBYE_TIMEOUT, ReplicaStream
 from gateways.session.validation import InvalidMessage, check
@@ -34,6 +36,8 @@ RESOLVE_INTERVAL = 15.0
 """Seconds between two looks at the configured names, before jitter."""
 TICK = 1.0
 """Seconds between two looks for Watches that were not renewed."""
+STOOD_STILL = 5.0
+"""Seconds without such a look after which bases may have said what was not heard."""
 UNREACHABLE_AFTER = 3
 """Failures in a row after which other ways to a replica are tried."""
 MAX_QUERIES = 1_024
@@ -62,7 +66,7 @@ class Tunnel(Protocol):
     def unwatch(self, base: str) -> None:
         """Stop polling a base."""
 
-    def settled(self, kept: Kept) -> None:
+    def settled(self, kept: pb.Report) -> None:
         """Nobody else need keep this outcome: a replica has it, or it is kept here, or it was dropped. May repeat."""
 
 
@@ -194,15 +198,20 @@ class ControlPlaneLinks:
                 if self._admit(replica, message.release):
                     self._routing.release(message.release.base_id, replica)
             case "baseline_answer":
-                answer = self._queries.get(message.baseline_answer.query_id)
-                if answer is not None and not answer.done():
-                    answer.set_result([*message.baseline_answer.modules])
+                self._baseline(message.baseline_answer)
             case "members":
                 self._directory.members(replica, message.members.members)
                 self._refresh()
+            case "mark":
+                self.outboxes[replica].mark()
             case "drain":
                 log.info("replica drains", replica=replica, reason=message.drain.reason)
                 self._routing.disown(replica)
+
+    def _baseline(self, answer: pb.BaselineAnswer) -> None:
+        asked = self._queries.get(answer.query_id)
+        if asked is not None and not asked.done():
+            asked.set_result([*answer.modules])
 
     def ended(self, stream: ReplicaStream, failures: int) -> None:
         """Stop serving a replica."""
@@ -259,8 +268,7 @@ class ControlPlaneLinks:
         log.info("stale fence refused", base=base, message=kind, fence=message.fence)
         # It may be right all the same: a Lease that was recreated begins lower where its maker's clock is behind.
         seen = pb.Report(base_id=base, fence_seen=pb.FenceSeen(fence=self._routing.fence(base)))
-        seen.observed_at.FromMilliseconds(int(time.time() * 1000))
-        self.outboxes[replica].put(seen, time.monotonic())
+        self.outboxes[replica].put(observed(seen), time.monotonic())
         return False
 
     # Streams.
@@ -301,9 +309,13 @@ class ControlPlaneLinks:
             await asyncio.sleep(interval * (0.75 + random.random() / 2))  # noqa: S311 - jitter
 
     async def _keep_sweeping(self) -> NoReturn:
+        now = time.monotonic()
         while True:
             await asyncio.sleep(TICK)
-            now = time.monotonic()
+            before, now = now, time.monotonic()
+            if now - before >= STOOD_STILL:
+                log.warning("the gateway stood still", seconds=round(now - before, 1))
+                self.outboxes.gap()
             for base in self._routing.expire(now):
                 log.info("no longer watched: its replica did not renew it", base=base)
                 self._unwatched(base)

@@ -13,6 +13,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet.commands import COMMANDS
 from gateways.session.metrics import DUPLICATE_ORDERS, ORDERS, ORDERS_OPEN
+from gateways.session.observed import observed
 from gateways.session.validation import seconds
 from service.limits import Recent
 
@@ -40,21 +41,21 @@ def unknown(message: str) -> pb.OrderResult:
     return pb.OrderResult(unknown=pb.Unknown(message=message))
 
 
-def of_order(order: pb.Order, result: pb.OrderResult) -> pb.OrderResult:
-    """Give an outcome the ids of its order."""
-    result.order_id, result.base_id = order.order_id, order.base_id
-    return result
+def of_order(order: pb.Order, result: pb.OrderResult) -> pb.Report:
+    """Return the report that this is the outcome of an order."""
+    result.order_id = order.order_id
+    return observed(pb.Report(base_id=order.base_id, order_result=result))
 
 
 class Orders:
-    """Orders under way and done; send is called with the replica that asked last and the result."""
+    """Orders under way and done; send is called with the replica that asked last and the report of the outcome."""
 
-    def __init__(self, send: Callable[[str, pb.OrderResult], None]) -> None:
+    def __init__(self, send: Callable[[str, pb.Report], None]) -> None:
         self._send = send
         self.installs = Installs()
         self._open: dict[str, str] = {}
         """By order under way: the replica that asked last."""
-        self._done: Recent[str, pb.OrderResult] = Recent(MAX_DONE)
+        self._done: Recent[str, pb.Report] = Recent(MAX_DONE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
         ORDERS_OPEN.set_function(lambda: len(self._open))
@@ -79,9 +80,9 @@ class Orders:
 
     def refuse(self, replica: str, order: pb.Order, reason: pb.RefusalReason.ValueType, message: str) -> None:
         """Answer an order that was not begun; it may be sent again under the same id."""
-        result = of_order(order, refused(reason, message))
+        result = refused(reason, message)
         ORDERS.labels(verb=COMMANDS[order.verb], outcome=_label(result)).inc()
-        self._send(replica, result)
+        self._send(replica, of_order(order, result))
 
     async def close(self, timeout: float) -> None:
         """Begin no more orders; wait for those under way, then report the rest as unknown."""
@@ -108,9 +109,10 @@ class Orders:
             log.exception("defect while carrying out an order", base=order.base_id, verb=verb)
             result = unknown(f"the gateway failed: {type(error).__name__}")
         finally:
-            self.installs.note(order, of_order(order, result), asyncio.get_running_loop().time())
-            self._done[order.order_id] = result
-            self._send(self._open.pop(order.order_id), result)
+            report = of_order(order, result)
+            self.installs.note(order, report, asyncio.get_running_loop().time())
+            self._done[order.order_id] = report
+            self._send(self._open.pop(order.order_id), report)
             ORDERS.labels(verb=verb, outcome=_label(result)).inc()
             modules = ",".join(f"{module.name}:{module.version}" for module in order.modules[:5])
             log.info("order done", base=order.base_id, verb=verb, outcome=_label(result), module=modules)
@@ -126,10 +128,11 @@ class Installs:
     """
 
     def __init__(self) -> None:
-        self._bases: Recent[str, dict[tuple[str, str], tuple[pb.OrderResult, float]]] = Recent(MAX_BASES)
+        self._bases: Recent[str, dict[tuple[str, str], tuple[pb.Report, float]]] = Recent(MAX_BASES)
 
-    def note(self, order: pb.Order, result: pb.OrderResult, now: float) -> None:
+    def note(self, order: pb.Order, report: pb.Report, now: float) -> None:
         """Take the outcome of an order."""
+        result = report.order_result
         if result.WhichOneof("outcome") not in ("reply", "batch"):
             return
         keys = [(module.name, module.version) for module in order.modules]
@@ -139,25 +142,25 @@ class Installs:
         elif order.verb == pb.VERB_BATCH_INSTALL or (
             order.verb == pb.VERB_INSTALL and result.reply.code == pb.REPLY_CODE_SUCCESS
         ):
-            self._keep(keys, result, now)
+            self._keep(keys, report, now)
 
     def note_baseline(self, base: str, query_id: str, given: Sequence[pb.ModuleRef], now: float) -> None:
         """Take what a starting base was given: it installs that by itself."""
         if given:
             modules = [pb.Module(name=m.name, version=m.version, state=pb.MODULE_STATE_RESOLVED) for m in given]
             reply = pb.Reply(code=pb.REPLY_CODE_SUCCESS, modules=modules)
-            result = pb.OrderResult(order_id=query_id, base_id=base, reply=reply)
-            self._keep([(module.name, module.version) for module in given], result, now)
+            report = observed(pb.Report(base_id=base, order_result=pb.OrderResult(order_id=query_id, reply=reply)))
+            self._keep([(module.name, module.version) for module in given], report, now)
 
-    def of(self, base: str, now: float) -> list[pb.OrderResult]:
+    def of(self, base: str, now: float) -> list[pb.Report]:
         """Return the results that the next owner of a base should have."""
-        results = (result for result, at in self._bases.get(base, {}).values() if now - at <= KEPT)
-        return [*{result.order_id: result for result in results}.values()]
+        reports = (report for report, at in self._bases.get(base, {}).values() if now - at <= KEPT)
+        return [*{report.order_result.order_id: report for report in reports}.values()]
 
-    def _keep(self, keys: Iterable[tuple[str, str]], result: pb.OrderResult, now: float) -> None:
-        before = self._bases.get(result.base_id, {})
+    def _keep(self, keys: Iterable[tuple[str, str]], report: pb.Report, now: float) -> None:
+        before = self._bases.get(report.base_id, {})
         lately = {key: kept for key, kept in before.items() if now - kept[1] <= KEPT}
-        self._bases[result.base_id] = lately | dict.fromkeys(keys, (result, now))
+        self._bases[report.base_id] = lately | dict.fromkeys(keys, (report, now))
 
 
 def _label(result: pb.OrderResult) -> str:

@@ -167,14 +167,15 @@ class FakeControlPlane(tunnel_pb2_grpc.TunnelServiceServicer):
             case "reports":
                 await self._number(stream, context, message.reports.seq)
                 stream.batches.append(message.reports)
-                stream.reports.extend(message.reports.reports)
+                for report in message.reports.reports:
+                    if report.HasField("order_result"):
+                        stream.results.append(report.order_result)
+                    else:
+                        stream.reports.append(report)
                 if len(message.reports.reports) > self._limits.max_batch:
                     await self._violation(context, "a batch is larger than max_batch")
                 for report in message.reports.reports:
                     self._answer_baseline(stream, report)
-            case "order_result":
-                await self._number(stream, context, message.order_result.seq)
-                stream.results.append(message.order_result)
             case "goodbye":
                 stream.goodbye = message.goodbye.reason
                 await asyncio.sleep(self.linger)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from controlplane.domain.base.hearing import Heard
 from controlplane.domain.facts import GatewayInfo, Order, TunnelKind, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.workloads.baselines import Baseline
@@ -22,6 +23,7 @@ class FakeLink:
     claims: dict[BaseId, int] = field(default_factory=dict)
     released: list[BaseId] = field(default_factory=list)
     baselines: list[tuple[BaseId, str, Baseline]] = field(default_factory=list)
+    heard: Heard = field(default_factory=Heard)
     on_order: Callable[[Order], None] | None = None
     on_watch: Callable[[Watch], None] | None = None
 

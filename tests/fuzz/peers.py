@@ -48,10 +48,6 @@ def _report(data: bytes) -> object:
     return each(message, readers, (decoding.Unreadable,))
 
 
-def _result(data: bytes) -> object:
-    return decoding.order_result(pb.OrderResult.FromString(data), env=ENV)
-
-
 def _hello(data: bytes) -> object:
     return decoding.hello(pb.Hello.FromString(data), connected_wall=0.0)
 
@@ -260,7 +256,6 @@ TARGETS = (
         _report,
         (DecodeError,),
     ),
-    Target("gateway-result", (), inputs.of_contract(pb.OrderResult), _result, (DecodeError, decoding.Unreadable)),
     Target("gateway-hello", (), inputs.of_contract(pb.Hello), _hello, (DecodeError, decoding.Unreadable)),
     Target(
         "replica-message",

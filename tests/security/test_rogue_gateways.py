@@ -83,9 +83,8 @@ def test_a_rogue_gateway_changes_nothing_of_others(programs: Programs, control_p
                 pb.ConnectRequest(reports=pb.Reports(seq=1, reports=[each for of in LIES.values() for each in of]))
             )
             done = pb.Reply(code=pb.REPLY_CODE_SUCCESS)
-            stream.send(
-                pb.ConnectRequest(order_result=pb.OrderResult(seq=2, order_id="f" * 32, base_id="b1", reply=done))
-            )
+            result = pb.Report(base_id="b1", order_result=pb.OrderResult(order_id="f" * 32, reply=done))
+            stream.send(pb.ConnectRequest(reports=pb.Reports(seq=2, reports=[result])))
         for reason, lies in LIES.items():
             series, expected = f'koupleless_refused_reports_total{{reason="{reason}"}}', 5 * len(lies)
             eventually(partial(counted, control_plane, series, expected), within=10, what=f"refused: {reason}")

@@ -146,7 +146,7 @@ class BaseActor:
         base = self._take(self._base, news, pods, now)
         suspended = around.leases.fence(base.id) != base.fence
         if suspended or self._fence_seen > base.fence:
-            self._publish(base)
+            self._publish(replace(base, suspended_until=now) if suspended else base)
             if suspended or not await self._outbid():
                 return now + SUSPENDED_LOOK * (0.5 + around.random.random())
             base, now = self._base, around.clock.monotonic()
@@ -162,11 +162,11 @@ class BaseActor:
     ) -> tuple[Base, list[float | None]]:
         """Judge the base, send what is due, and return its next state, and when to look again."""
         around, polling = self._around, self._polling
-        up_since = around.gateways.up_since
-        base = vitals.use_tunnel(base, up_since, now=now)
+        tunnels = around.gateways.heard()
+        base = vitals.use_tunnel(base, tunnels, now=now)
         base, next_at = vitals.judged(
             base,
-            up_since,
+            tunnels,
             now=now,
             wall=around.clock.wall(),
             outage=around.roster.outages.now,
@@ -179,7 +179,7 @@ class BaseActor:
         base, another_at = polling.choose(base, now)
         base, answer_at = self._orders.give_up(base, wishes, pods, now)
         times += [another_at, answer_at]
-        reached = base.phase is not Phase.UNREACHABLE and vitals.seen_since_tunnel_up(base, up_since)
+        reached = base.phase is not Phase.UNREACHABLE and vitals.seen_since_tunnel_up(base, around.gateways.up_since)
         self._entry.awaited = not reached
         waits = True
         if reached and not self._resting:

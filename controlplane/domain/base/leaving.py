@@ -13,6 +13,7 @@ name then count for nothing for ``QUIET`` seconds, so that they cannot make othe
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from controlplane.domain.base.hearing import look_at
 from controlplane.domain.facts import BaseState, PollFailure, TunnelKind, Way
 
 SILENT: Mapping[PollFailure, float] = {
@@ -122,19 +123,21 @@ class Judgement:
     next_at: float | None = None
 
 
-def judge(leaving: Leaving, *, last_seen: float, now: float) -> Judgement:
-    """Judge a goodbye; last_seen is the last sign of life of any kind."""
+def judge(leaving: Leaving, *, last_seen: float, until: float, now: float) -> Judgement:
+    """Judge a goodbye; last_seen is the last sign of life of any kind, until when the base was heard."""
     said_at = leaving.said_at
     if said_at is None:
         return Judgement(leaving)
     times = [said_at + OPEN]
     if leaving.confirmed_at is not None:
-        times.append(leaving.confirmed_at + CONFIRM)
-        if now >= times[-1]:
+        gone_at = leaving.confirmed_at + CONFIRM
+        times.append(look_at(gone_at, now))
+        if until >= gone_at:
             return Judgement(_believe(leaving, "the base said that it goes away, also when it was asked"))
     if leaving.failed is not None:
-        times.append(max(said_at, last_seen) + SILENT[leaving.failed])
-        if now >= times[-1]:
+        gone_at = max(said_at, last_seen) + SILENT[leaving.failed]
+        times.append(look_at(gone_at, now))
+        if until >= gone_at:
             return Judgement(_believe(leaving, "the base said that it goes away, and does not answer any more"))
     if now >= said_at + OPEN:
         stayed = replace(leaving, said_at=None, confirmed_at=None, doubted_at=now)

@@ -1,10 +1,12 @@
 """Is a base alive? Judged from evidence and from what could have been seen at all.
 
-Silence counts only while the base could have been seen:
+Silence counts only while the base could have been seen, and only up to when everything that gateways learned has
+arrived:
 
-    silent(now) = now - max(last evidence, begin of our term, tunnel up again)
+    silent = heard until - max(last evidence, begin of our term, suspended, tunnel up again, reports lost)
 
-While the tunnel is down nothing is concluded; the clock starts again when it is back. Dead follows unreachable, and is
+So what comes late is no silence, be it a gateway or this program that is behind or was stopped for a while. While the
+tunnel is down nothing is concluded; the clock starts again when it is back. Dead follows unreachable, and is
 never concluded while removals are frozen because too many bases fell silent together.
 
 A base that sends heartbeats but cannot be commanded is of no use: commands that fail count like silence, from the last
@@ -15,7 +17,9 @@ fail: then the fault is ours.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
 
+from controlplane.domain.base.hearing import Heard, look_at
 from controlplane.domain.base.state import Base
 from controlplane.domain.facts import TunnelKind
 
@@ -50,36 +54,43 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict, since when silence counts, and when it can next change by itself (None: only by news)."""
+    """The verdict, since when silence counts, when it can next change by itself, and up to when the base was heard.
+
+    next_at is None when only news can change it.
+    """
 
     verdict: Verdict
     silent_since: float
     next_at: float | None
+    until: float
 
 
-def judge(base: Base, up_since: Mapping[TunnelKind, float], *, now: float, outage: Outage) -> Judgement:
-    """Judge a base; up_since says since when each tunnel is up that is up."""
-    signs, term_began, tunnel_up = base.signs, base.term_began, _tunnel_up_since(base, up_since)
-    if tunnel_up is None:
-        return Judgement(Verdict.UNHEARD, max(signs.last_seen, term_began), None)
-    since = max(signs.last_seen, term_began, tunnel_up)
-    silent = now - since
+def judge(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float, outage: Outage) -> Judgement:
+    """Judge a base; tunnels has those that are up, heard since they are at the earliest."""
+    signs, heard = base.signs, _heard(base, tunnels)
+    acting_since = max(base.term_began, base.suspended_until)
+    if heard is None:
+        return Judgement(Verdict.UNHEARD, max(signs.last_seen, acting_since), None, float("-inf"))
+    since, until = max(signs.last_seen, acting_since, heard.since), min(now, heard.until)
+    silent = until - since
     if silent < UNREACHABLE_AFTER:
-        silent_at = since + UNREACHABLE_AFTER
+        silent_at = look_at(since + UNREACHABLE_AFTER, now)
         if not signs.failing:
-            return Judgement(Verdict.ALIVE, since, silent_at)
-        unanswered = max(signs.last_answered, term_began, tunnel_up)
+            return Judgement(Verdict.ALIVE, since, silent_at, until)
+        unanswered = max(signs.last_answered, acting_since, heard.since)
         one_way_at = unanswered + UNREACHABLE_AFTER
-        if now < one_way_at:
-            return Judgement(Verdict.ALIVE, since, min(silent_at, one_way_at))
-        return Judgement(Verdict.ALIVE if outage.commands_fail else Verdict.ONE_WAY, unanswered, silent_at)
+        if until < one_way_at:
+            return Judgement(Verdict.ALIVE, since, min(silent_at, look_at(one_way_at, now)), until)
+        verdict = Verdict.ALIVE if outage.commands_fail else Verdict.ONE_WAY
+        return Judgement(verdict, unanswered, silent_at, until)
     if silent < DEAD_AFTER:
-        return Judgement(Verdict.UNREACHABLE, since, since + DEAD_AFTER)
-    return Judgement(Verdict.UNREACHABLE if outage.removals_frozen else Verdict.DEAD, since, None)
+        return Judgement(Verdict.UNREACHABLE, since, look_at(since + DEAD_AFTER, now), until)
+    verdict = Verdict.UNREACHABLE if outage.removals_frozen else Verdict.DEAD
+    return Judgement(verdict, since, None, until)
 
 
-def _tunnel_up_since(base: Base, up_since: Mapping[TunnelKind, float]) -> float | None:
-    """Return since when the base could be seen at all; None while none of its tunnels is up.
+def _heard(base: Base, tunnels: Mapping[TunnelKind, Heard]) -> Heard | None:
+    """Return what could be heard of the base; None while none of its tunnels is up.
 
     Its tunnels are the current one and those that showed life not long before its last sign: silence on a tunnel that
     it never uses says nothing.
@@ -87,7 +98,8 @@ def _tunnel_up_since(base: Base, up_since: Mapping[TunnelKind, float]) -> float 
     seen = base.signs.seen_over
     last = max(seen.values(), default=0.0)
     used = {kind for kind, at in seen.items() if last - at < DEAD_AFTER} or {base.profile.tunnel}
-    return max((up_since[kind] for kind in used if kind in up_since), default=None)
+    up = [tunnels[kind] for kind in used if kind in tunnels]
+    return reduce(Heard.both, up) if up else None
 
 
 MASS_SILENCE_SHARE = 0.55

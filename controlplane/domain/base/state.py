@@ -72,6 +72,8 @@ class Base:
     """It has a Node, or answered a command: it is no invention."""
     fence: int = 0
     term_began: float = 0.0
+    suspended_until: float = float("-inf")
+    """When it was last seen that we may not act for it: gateways then poll it for nobody."""
     gateway: str = ""
     signs: Signs = Signs()
     modules: Modules = NO_MODULES

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from controlplane.domain import quantities
 from controlplane.domain.base import leaving, modules
+from controlplane.domain.base.hearing import Heard
 from controlplane.domain.base.leaving import Leaving
-from controlplane.domain.base.liveness import UNREACHABLE_AFTER, Outage, Verdict, judge
+from controlplane.domain.base.liveness import UNREACHABLE_AFTER, Judgement, Outage, Verdict, judge
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.unchanged import Unchanged, heard, used
 from controlplane.domain.facts import (
@@ -160,12 +161,12 @@ def not_ready_at_first(base: Base, why: str) -> Base:
     return replace(base, phase=Phase.UNREACHABLE, why=why, signs=signs)
 
 
-def use_tunnel(base: Base, up_since: Mapping[TunnelKind, float], *, now: float) -> Base:
-    """Use the same tunnel as long as it is up and shows life, else the liveliest; up_since has those that are up."""
+def use_tunnel(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float) -> Base:
+    """Use the same tunnel as long as it is up and shows life, else the liveliest; tunnels has those that are up."""
     seen, current = base.signs.seen_over, base.profile.tunnel
-    if current in up_since and now - seen.get(current, now) < UNREACHABLE_AFTER:
+    if current in tunnels and min(now, tunnels[current].until) - seen.get(current, now) < UNREACHABLE_AFTER:
         return base
-    live = {kind: at for kind, at in seen.items() if kind in up_since and now - at < UNREACHABLE_AFTER}
+    live = {kind: at for kind, at in seen.items() if kind in tunnels and now - at < UNREACHABLE_AFTER}
     chosen = max(live, key=lambda kind: live[kind], default=current)
     return base if chosen is current else replace(base, profile=replace(base.profile, tunnel=chosen))
 
@@ -178,7 +179,7 @@ def seen_since_tunnel_up(base: Base, up_since: Mapping[TunnelKind, float]) -> bo
 
 def judged(
     base: Base,
-    up_since: Mapping[TunnelKind, float],
+    tunnels: Mapping[TunnelKind, Heard],
     *,
     now: float,
     wall: float,
@@ -188,6 +189,7 @@ def judged(
 ) -> tuple[Base, float | None]:
     """Return the base in the phase that it is in now, and when that may change without news.
 
+    tunnels has those that are up.
     node_removed: its Node was removed by somebody else.
     """
     if not base.admitted and (base.signs.healthy or base.modules.listed):
@@ -200,8 +202,8 @@ def judged(
     # A Node that was removed by hand while its base is silent is not brought back.
     if base.phase is Phase.UNREACHABLE and node_removed:
         return replace(base, phase=Phase.DEAD, why="its Node was removed while it was silent"), None
-    judgement = judge(base, up_since, now=now, outage=outage)
-    base, goodbye_at = _judge_goodbye(base, judgement.verdict, now)
+    judgement = judge(base, tunnels, now=now, outage=outage)
+    base, goodbye_at = _judge_goodbye(base, judgement, now)
     if base.signs.leaving.believed:
         return replace(base, phase=Phase.DEAD, why=base.signs.leaving.believed), None
     silent = now - judgement.silent_since
@@ -287,11 +289,11 @@ def _own(base: Base, heartbeat: Heartbeat, now: float) -> tuple[Base, bool]:
     return replace(base, signs=replace(signs, imposters=imposters, refused=signs.refused + 1)), False
 
 
-def _judge_goodbye(base: Base, verdict: Verdict, now: float) -> tuple[Base, float | None]:
+def _judge_goodbye(base: Base, judgement: Judgement, now: float) -> tuple[Base, float | None]:
     """Return the base with what its goodbye means now, and when that may change without news."""
-    if verdict is Verdict.UNHEARD:
+    if judgement.verdict is Verdict.UNHEARD:
         return base, None
-    judged = leaving.judge(base.signs.leaving, last_seen=base.signs.last_seen, now=now)
+    judged = leaving.judge(base.signs.leaving, last_seen=base.signs.last_seen, until=judgement.until, now=now)
     if judged.ask:
         base = replace(base, modules=modules.ask_again(base.modules))
     return _with(base, judged.leaving), judged.next_at

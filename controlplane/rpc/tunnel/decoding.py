@@ -79,7 +79,9 @@ def hello(message: pb.Hello, *, connected_wall: float) -> tuple[str, facts.Gatew
     )
 
 
-def report(message: pb.Report, *, env: str, tunnel: facts.TunnelKind) -> tuple[BaseId, facts.Fact] | facts.TunnelState:
+def report(
+    message: pb.Report, *, env: str, tunnel: facts.TunnelKind
+) -> tuple[BaseId, facts.Fact | facts.OrderResult] | facts.TunnelState:
     """Read a report of a gateway of this tunnel; raises Unreadable."""
     kind = message.WhichOneof("fact")
     if kind is None:
@@ -89,7 +91,7 @@ def report(message: pb.Report, *, env: str, tunnel: facts.TunnelKind) -> tuple[B
     return _base(message.base_id, env), _fact(message, kind, tunnel)
 
 
-def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact:
+def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact | facts.OrderResult:
     match kind:
         case "heartbeat":
             heartbeat = message.heartbeat
@@ -140,21 +142,20 @@ def _fact(message: pb.Report, kind: str, tunnel: facts.TunnelKind) -> facts.Fact
                 modules=failed.verb != pb.VERB_HEALTH,
                 failure=_POLL_FAILURES.get(failed.failure, facts.PollFailure.UNSPECIFIED),
             )
+        case "order_result":
+            return _order_result(message.order_result)
         case _:
             raise Unreadable("unknown-report", f"a report of {kind}, which is not read here")
 
 
-def order_result(message: pb.OrderResult, *, env: str) -> tuple[BaseId, facts.OrderResult]:
-    """Read an OrderResult; raises Unreadable if it does not say whose it is.
-
-    An outcome that cannot be read is unknown: the order had one, and only the base knows which.
-    """
-    base, order = _base(message.base_id, env), _name(message.order_id, "order_id")
+def _order_result(message: pb.OrderResult) -> facts.OrderResult:
+    """Read the outcome of an order. One that cannot be read is unknown: there was one, and the base knows which."""
+    order = _name(message.order_id, "order_id")
     try:
         outcome = _outcome(message)
     except Unreadable as error:
         outcome = facts.OutcomeUnknown(f"the gateway's result cannot be read: {error}")
-    return base, facts.OrderResult(OrderId(order), outcome)
+    return facts.OrderResult(OrderId(order), outcome)
 
 
 def _address(message: pb.Address, tunnel: facts.TunnelKind) -> facts.Address:

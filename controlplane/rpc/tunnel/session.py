@@ -3,10 +3,14 @@
 Guarantees: everything is acknowledged only after the fleet took it; one task reads and one writes; what waits to be
 sent is bounded by the bases and orders there are, newer Watches and claims replacing older ones. End of stream without
 Goodbye means lost.
+
+The gateway is asked once a second, with a Mark, when everything was sent that it had learned. So it is known up to when
+bases were heard, however late messages come: what was not heard yet is not silence.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 import grpc
@@ -19,11 +23,12 @@ from koupleless.tunnel.v1 import tunnel_pb2_grpc
 from controlplane.access.refusals import Forbidden
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
-from controlplane.app.metrics import REFUSED_REPORTS
+from controlplane.app.metrics import GAPS, LATENESS, REFUSED_REPORTS
 from controlplane.app.ownership.membership import Membership
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock
 from controlplane.domain.access import Caller
+from controlplane.domain.base.hearing import Heard
 from controlplane.domain.facts import GatewayInfo, Order, TunnelState, Watch
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.replicas import Replica
@@ -36,12 +41,18 @@ from service.limits import LogLimit
 log = structlog.get_logger(__name__)
 
 HELLO_WITHIN = 10.0
-MAX_UNACKED = 512
-"""Messages of a gateway under way, each of which may be one result: with a few, results wait for acknowledgements."""
+MAX_UNACKED = 32
 MAX_BATCH = 256
 LONGEST_STRETCH = 0.005
 """Seconds for which reports of one batch are taken without a break."""
 LOG_EVERY = 60.0
+MARK_EVERY = 1.0
+"""Seconds between two looks whether a Mark was answered and another is to be sent."""
+LATE = 10.0
+"""Seconds by which reports may come late before that is logged."""
+MUTE_LOOKS = 30
+"""Looks after which a gateway that sends nothing, not even the answer to a Mark, is given up. Looks, not seconds: when
+this program stood still, the gateway may have said a lot."""
 MOST_WAITING = 200_000
 """Messages that may wait for one gateway; only a gateway that does not read comes near."""
 
@@ -61,12 +72,18 @@ class _Ended(Exception):
 class Session:
     """One gateway's session. Implements ``gateways.Link``.
 
-    replaced is set to end it for a newer one: cancelling its task would leave the stream open without a status.
+    replaced is set to end it for a newer one: cancelling its task would leave the stream open without a status. Times
+    are monotonic seconds.
     """
 
-    def __init__(self, info: GatewayInfo, caller: Caller) -> None:
+    def __init__(self, info: GatewayInfo, caller: Caller, now: float) -> None:
         self.info = info
         self.caller = caller
+        self.heard = Heard(until=now)
+        self.mute_looks = 0
+        """How often it was looked at since it last sent anything."""
+        self._marked_at: float | None = None
+        """When the Mark was sent that is not answered."""
         self._waiting: dict[tuple[str, str], pb.ConnectResponse] = {}
         self._something = asyncio.Event()
         self._acked = 0
@@ -104,6 +121,21 @@ class Session:
     def members(self, members: Iterable[Replica]) -> None:
         """Say which replicas live."""
         self._put("", pb.ConnectResponse(members=pb.Members(members=encoding.members(members))))
+
+    def mark(self, now: float) -> None:
+        """Ask when everything is sent that was learned until now, unless that is asked already."""
+        if self._marked_at is None:
+            self._marked_at = now
+            self._put("", pb.ConnectResponse(mark=pb.Mark()))
+
+    def took(self, message: pb.Reports, now: float) -> None:
+        """Reports of the gateway were taken: note up to when it was heard, and acknowledge them."""
+        if message.gap:
+            self.heard = replace(self.heard, since=now)
+        if message.marked and self._marked_at is not None:
+            self.heard = replace(self.heard, until=self._marked_at)
+            self._marked_at = None
+        self.acknowledge(message.seq)
 
     def acknowledge(self, seq: int) -> None:
         """Say that everything up to seq was taken."""
@@ -167,12 +199,13 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         self, request_iterator: AsyncIterator[pb.ConnectRequest], context: Context
     ) -> None:
         """Serve one gateway until its stream ends."""
-        session = Session(await self._hello(context), CALLER.get())
+        session = Session(await self._hello(context), CALLER.get(), self._clock.monotonic())
         info = session.info
         self._must_be_itself(session)
         bound = log.bind(gateway=info.gateway_id, instance=info.instance)
         self._replace(info)
         self._sessions[info.gateway_id] = session
+        LATENESS.labels(info.gateway_id).set(0.0)
         replaced = False
         try:
             await self._welcome(context)
@@ -182,6 +215,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 group.create_task(session.write(context), name=f"session-write-{info.gateway_id}")
                 group.create_task(self._read(session, context), name=f"session-read-{info.gateway_id}")
                 group.create_task(self._until_replaced(session), name=f"session-replaced-{info.gateway_id}")
+                group.create_task(self._keep_marking(session), name=f"session-mark-{info.gateway_id}")
         except* _Ended as ended:
             reason = ended.exceptions[0]
             replaced = session.replaced.is_set()
@@ -193,6 +227,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         finally:
             if self._sessions.get(info.gateway_id) is session:
                 del self._sessions[info.gateway_id]
+                LATENESS.remove(info.gateway_id)
             self._gateways.lost(session)
         if replaced:
             await context.abort(grpc.StatusCode.ABORTED, "a newer stream of this gateway is served")
@@ -257,10 +292,28 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         await session.replaced.wait()
         raise _Ended("a newer stream of it is served", orderly=False)
 
+    async def _keep_marking(self, session: Session) -> NoReturn:
+        """Keep asking how late reports come."""
+        gateway = session.info.gateway_id
+        late = False
+        while True:
+            now = self._clock.monotonic()
+            if session.mute_looks >= MUTE_LOOKS:
+                raise _Ended(f"it sent nothing for {MUTE_LOOKS * MARK_EVERY:g} s", orderly=False)
+            session.mute_looks += 1
+            behind = now - session.heard.until
+            LATENESS.labels(gateway).set(behind)
+            if behind >= LATE and not late:
+                log.warning("reports of a gateway come late", gateway=gateway, seconds=round(behind, 1))
+            late = behind >= LATE
+            session.mark(now)
+            await asyncio.sleep(MARK_EVERY)
+
     async def _read(self, session: Session, context: Context) -> None:
         while True:
             try:
                 message = await context.read()
+                session.mute_looks = 0
             except DecodeError:
                 self._refused(session, Unreadable("unparsable", "a message that is not of the contract"))
                 continue
@@ -269,10 +322,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
             match message.WhichOneof("message"):
                 case "reports":
                     await self._take_batch(session, message.reports.reports)
-                    session.acknowledge(message.reports.seq)
-                case "order_result":
-                    self._take_result(session, message.order_result)
-                    session.acknowledge(message.order_result.seq)
+                    self._took(session, message.reports)
                 case "goodbye":
                     raise _Ended(decoding.people(message.goodbye.reason) or "Goodbye", orderly=True)
                 case _:
@@ -303,14 +353,15 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         else:
             self._router.report(session, *report)
 
-    def _take_result(self, session: Session, message: pb.OrderResult) -> None:
-        """Take the outcome of an order. Where it does not say of which, that order ends by its deadline."""
-        try:
-            base, result = decoding.order_result(message, env=self._policy.env)
-        except Unreadable as error:
-            self._refused(session, error, message.base_id)
-        else:
-            self._router.report(session, base, result)
+    def _took(self, session: Session, message: pb.Reports) -> None:
+        now = self._clock.monotonic()
+        session.took(message, now)
+        if message.gap:
+            gateway = session.info.gateway_id
+            GAPS.labels(session.info.tunnel.value).inc()
+            held = self._lines.admit(f"{gateway} gap", now)
+            if held is not None:
+                log.warning("reports of bases were lost: silence counts from now", gateway=gateway, more=held)
 
     def _refused(self, session: Session, error: Unreadable, base: str = "") -> None:
         """Count what cannot be used; of one gateway and kind one line in LOG_EVERY seconds is enough."""

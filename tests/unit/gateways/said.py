@@ -91,8 +91,8 @@ def query(base: str, query_id: str = "", name: str = "", version: str = "", clus
     return pb.Report(base_id=base, baseline_query=asked)
 
 
-def result(order_id: str, base: str = "b") -> pb.OrderResult:
-    return pb.OrderResult(order_id=order_id, base_id=base, reply=reply())
+def result(order_id: str, base: str = "b") -> pb.Report:
+    return pb.Report(base_id=base, order_result=pb.OrderResult(order_id=order_id, reply=reply()))
 
 
 def seconds(value: float) -> Duration:

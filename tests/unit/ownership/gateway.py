@@ -13,10 +13,9 @@ from grpc import aio
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.polling.prober import Answer, Prober
-from gateways.session import links, outbox
+from gateways.session import links, observed, outboxes
 from gateways.session import stream as streams
 from gateways.session.links import ControlPlaneLinks
-from gateways.session.outbox import Kept
 from grpcclient.access import ClientAccess
 from tests.unit.ownership.bases import SimBase
 from tests.unit.ownership.tunnel import Network
@@ -89,7 +88,7 @@ class Gateway:
     def unwatch(self, base: str) -> None:
         self.prober.unwatch(base)
 
-    def settled(self, kept: Kept) -> None:
+    def settled(self, kept: pb.Report) -> None:
         """HTTP keeps nothing beside the outbox."""
 
     async def ask(self, watch: pb.Watch, verb: pb.Verb.ValueType, failing: bool) -> Answer:
@@ -140,7 +139,7 @@ def on_network(network: Network) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "grpc", SimpleNamespace(aio=fake, StatusCode=grpc.StatusCode))
         patch.setattr(streams, "TunnelServiceStub", stub)
-        for module in (links, outbox, streams):
+        for module in (links, observed, outboxes, streams):
             patch.setattr(module, "time", _Time)
         patch.setattr(links, "resolve", resolve)
         try:

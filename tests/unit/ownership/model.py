@@ -270,6 +270,9 @@ class Model:
         meta = event.object["metadata"]
         if resource == NODES and event.type == "DELETED":
             self.check(False, f"Node {meta['name']} is deleted, though its base is alive")
+        if resource == NODES and event.type == "MODIFIED":
+            ready = {c["type"]: c["status"] for c in event.object["status"].get("conditions", [])}.get("Ready")
+            self.check(ready != "False", f"Node {meta['name']} is not Ready, though its base is alive")
         if resource == PODS and event.type == "DELETED":
             self.check("deletionTimestamp" in meta, f"Pod {meta['name']} is removed, though nobody deleted it")
         if resource == LEASES:

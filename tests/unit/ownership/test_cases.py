@@ -47,6 +47,15 @@ def overtaken_order(seed: int) -> None:
 
 
 @seeds
+def test_what_comes_late_is_no_silence(seed: int) -> None:
+    with running(seed, Shape(replicas=1, gateways=1)) as model:
+        settled(model)
+        model.network.slow["r0"] = 28.0, model.world.now + 2.5
+        model.world.run(90.0)
+        model.settle()
+
+
+@seeds
 def test_an_order_that_is_overtaken_by_a_newer_claim_has_no_effect(seed: int) -> None:
     overtaken_order(seed)
 

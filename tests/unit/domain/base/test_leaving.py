@@ -7,21 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.base import leaving
-from controlplane.domain.base.leaving import CONFIRM, CROSSED, OPEN, QUIET, SILENT, Leaving
+from controlplane.domain.base.leaving import CONFIRM, CROSSED, OPEN, QUIET, SILENT, Judgement, Leaving
 from controlplane.domain.facts import BaseState, PollFailure, TunnelKind, Way
 
 HOME, STRANGER = Way(TunnelKind.HTTP, "10.0.0.7"), Way(TunnelKind.HTTP, "10.0.0.66")
 KNOWN = leaving.heartbeat(Leaving(), HOME, 0.0)
 
 
+def judge(last: Leaving, *, last_seen: float, now: float, until: float | None = None) -> Judgement:
+    return leaving.judge(last, last_seen=last_seen, until=now if until is None else until, now=now)
+
+
 def said(at: float = 100.0) -> Leaving:
-    return leaving.judge(leaving.goodbye(KNOWN, HOME, at), last_seen=at, now=at).leaving
+    return judge(leaving.goodbye(KNOWN, HOME, at), last_seen=at, now=at).leaving
 
 
 def test_a_goodbye_has_the_base_asked_at_once_and_again_at_growing_intervals() -> None:
     asked, now, last = [], 100.0, leaving.goodbye(KNOWN, HOME, 100.0)
     while last.said_at is not None:
-        judged = leaving.judge(last, last_seen=now, now=now)
+        judged = judge(last, last_seen=now, now=now)
         last = judged.leaving
         if judged.ask:
             asked.append(now - 100.0)
@@ -33,9 +37,19 @@ def test_a_goodbye_has_the_base_asked_at_once_and_again_at_growing_intervals() -
 @pytest.mark.parametrize("failure", SILENT)
 def test_it_is_believed_once_the_base_does_not_answer_any_more(failure: PollFailure) -> None:
     failed = leaving.failed(said(), failure)
-    early = leaving.judge(failed, last_seen=90.0, now=100.0 + SILENT[failure] - 0.01)
+    early = judge(failed, last_seen=90.0, now=100.0 + SILENT[failure] - 0.01)
     assert not early.leaving.believed
-    assert leaving.judge(failed, last_seen=90.0, now=100.0 + SILENT[failure]).leaving.believed
+    assert judge(failed, last_seen=90.0, now=100.0 + SILENT[failure]).leaving.believed
+
+
+def test_it_is_not_believed_before_everything_was_heard_that_may_deny_it() -> None:
+    confirmed = leaving.healthy(said(), BaseState.DEACTIVATED, 100.0)
+    failed = leaving.failed(said(), PollFailure.NOT_CONNECTED)
+    for left, wait in ((confirmed, CONFIRM), (failed, SILENT[PollFailure.NOT_CONNECTED])):
+        late = judge(left, last_seen=90.0, now=120.0, until=100.0 + wait - 0.01)
+        assert not late.leaving.believed
+        assert late.next_at is not None
+        assert judge(left, last_seen=90.0, now=120.0, until=100.0 + wait).leaving.believed
 
 
 @pytest.mark.parametrize("failure", [PollFailure.NEGATIVE, PollFailure.UNSPECIFIED])
@@ -45,10 +59,10 @@ def test_what_does_not_show_that_it_is_gone_does_not_count(failure: PollFailure)
 
 def test_it_is_believed_when_the_base_says_so_itself_and_nothing_else_meanwhile() -> None:
     confirmed = leaving.healthy(said(), BaseState.DEACTIVATED, 100.1)
-    assert not leaving.judge(confirmed, last_seen=100.1, now=100.0 + CONFIRM).leaving.believed
-    assert leaving.judge(confirmed, last_seen=100.1, now=100.1 + CONFIRM).leaving.believed
+    assert not judge(confirmed, last_seen=100.1, now=100.0 + CONFIRM).leaving.believed
+    assert judge(confirmed, last_seen=100.1, now=100.1 + CONFIRM).leaving.believed
     denied = leaving.healthy(confirmed, BaseState.ACTIVATED, 100.2)
-    assert not leaving.judge(denied, last_seen=100.2, now=100.1 + CONFIRM).leaving.believed
+    assert not judge(denied, last_seen=100.2, now=100.1 + CONFIRM).leaving.believed
 
 
 @pytest.mark.parametrize("way", [STRANGER, Way(TunnelKind.MQTT), Way(TunnelKind.HTTP, "")])
@@ -72,13 +86,13 @@ def test_a_stranger_does_not_become_the_way_of_heartbeats_by_sending_some() -> N
 def test_a_heartbeat_ends_it() -> None:
     assert leaving.heartbeat(said(), HOME, 100.0 + CROSSED - 0.1).said_at is not None, "it may have overtaken it"
     assert leaving.heartbeat(said(), HOME, 100.0 + CROSSED).said_at is None
-    believed = leaving.judge(leaving.failed(said(), PollFailure.NOT_CONNECTED), last_seen=0.0, now=200.0).leaving
+    believed = judge(leaving.failed(said(), PollFailure.NOT_CONNECTED), last_seen=0.0, now=200.0).leaving
     assert believed.believed
     assert not leaving.heartbeat(believed, HOME, 201.0).believed
 
 
 def test_goodbyes_that_turned_out_to_be_none_do_not_have_it_asked_all_the_time() -> None:
-    refuted = leaving.judge(said(), last_seen=100.0 + OPEN, now=100.0 + OPEN).leaving
+    refuted = judge(said(), last_seen=100.0 + OPEN, now=100.0 + OPEN).leaving
     assert leaving.goodbye(refuted, HOME, 100.0 + OPEN + QUIET - 1).said_at is None
     assert leaving.goodbye(refuted, HOME, 100.0 + OPEN + QUIET).said_at is not None
 
@@ -92,7 +106,7 @@ class Model:
     asked: int = 0
 
     def look(self) -> None:
-        judged = leaving.judge(self.leaving, last_seen=self.now, now=self.now)
+        judged = judge(self.leaving, last_seen=self.now, now=self.now)
         self.leaving = judged.leaving
         if judged.ask:
             self.asked += 1
@@ -133,4 +147,4 @@ def test_a_base_that_says_goodbye_and_stops_is_removed(steps: list[tuple[str, ob
             model.leaving = leaving.heartbeat(model.leaving, HOME, model.now)
         model.look()
     left = leaving.failed(leaving.goodbye(model.leaving, HOME, model.now), failure)
-    assert leaving.judge(left, last_seen=model.now, now=model.now + SILENT[failure]).leaving.believed
+    assert judge(left, last_seen=model.now, now=model.now + SILENT[failure]).leaving.believed

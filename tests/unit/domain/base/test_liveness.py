@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.domain.base.hearing import LOOK_AGAIN, Heard
 from controlplane.domain.base.liveness import Judgement, Outage, Verdict, judge, mass_silence
 from controlplane.domain.base.state import Base, Signs
 from controlplane.domain.base.vnode import Profile
@@ -13,10 +14,12 @@ from controlplane.domain.identity import BaseId, VNodeName
 PROFILE = Profile(BaseId("b1"), "dev", TunnelKind.HTTP)
 
 
-def judged(now: float, *, seen: float, term: float, up: float | None, frozen: bool = False) -> Judgement:
+def judged(
+    now: float, *, seen: float, term: float, up: float | None, until: float = float("inf"), frozen: bool = False
+) -> Judgement:
     base = Base(PROFILE.base, VNodeName("vnode.b1.dev"), PROFILE, 0.0, term_began=term, signs=Signs(last_seen=seen))
-    up_since = {TunnelKind.HTTP: up} if up is not None else {}
-    return judge(base, up_since, now=now, outage=Outage(removals_frozen=frozen))
+    tunnels = {TunnelKind.HTTP: Heard(up, until)} if up is not None else {}
+    return judge(base, tunnels, now=now, outage=Outage(removals_frozen=frozen))
 
 
 def verdict(
@@ -43,6 +46,32 @@ def test_a_takeover_begins_the_clock_anew() -> None:
 
 def test_a_tunnel_that_came_back_begins_the_clock_anew() -> None:
     assert verdict(1000.0, seen=0.0, up=980.0) is Verdict.ALIVE
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"),
+    [(24.9, Verdict.ALIVE), (25.0, Verdict.UNREACHABLE), (59.9, Verdict.UNREACHABLE), (60.0, Verdict.DEAD)],
+)
+def test_silence_counts_up_to_when_everything_was_heard(until: float, expected: Verdict) -> None:
+    late = judged(1000.0, seen=0.0, term=0.0, up=0.0, until=until)
+    assert late.verdict is expected
+    assert late.next_at == (None if expected is Verdict.DEAD else 1000.0 + LOOK_AGAIN)
+
+
+def test_commands_that_fail_count_up_to_when_everything_was_heard() -> None:
+    signs = Signs(last_seen=1000.0, last_answered=0.0, failing="refused")
+    base = Base(PROFILE.base, VNodeName("vnode.b1.dev"), PROFILE, 0.0, term_began=0.0, signs=signs)
+    for until, expected in ((24.9, Verdict.ALIVE), (25.0, Verdict.ONE_WAY)):
+        assert judge(base, {TunnelKind.HTTP: Heard(0.0, until)}, now=1000.0, outage=Outage()).verdict is expected
+
+
+def test_of_two_tunnels_each_may_have_what_is_missing() -> None:
+    seen = {TunnelKind.HTTP: 0.0, TunnelKind.MQTT: 0.0}
+    base = Base(PROFILE.base, VNodeName("vnode.b1.dev"), PROFILE, 0.0, term_began=0.0, signs=Signs(seen_over=seen))
+    tunnels = {TunnelKind.HTTP: Heard(5.0, 100.0), TunnelKind.MQTT: Heard(0.0, 29.9)}
+    assert judge(base, tunnels, now=100.0, outage=Outage()).verdict is Verdict.ALIVE
+    tunnels[TunnelKind.MQTT] = Heard(0.0, 30.0)
+    assert judge(base, tunnels, now=100.0, outage=Outage()).verdict is Verdict.UNREACHABLE
 
 
 def test_nothing_is_removed_while_most_bases_are_silent() -> None:

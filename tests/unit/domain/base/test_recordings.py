@@ -101,9 +101,12 @@ def _operation(recorded: str) -> tuple[str, list[Any], pb.OrderResult]:
 
 
 def _over_the_contract(outcome: pb.OrderResult) -> OrderResult:
-    outcome.seq, outcome.order_id, outcome.base_id = 1, "1", "b"
-    sent = pb.ConnectRequest(order_result=outcome).SerializeToString()
-    return decoding.order_result(pb.ConnectRequest.FromString(sent).order_result, env="dev")[1]
+    outcome.order_id = "1"
+    sent = pb.Report(base_id="b", order_result=outcome).SerializeToString()
+    read = decoding.report(pb.Report.FromString(sent), env="dev", tunnel=TunnelKind.HTTP)
+    assert isinstance(read, tuple)
+    assert isinstance(read[1], OrderResult)
+    return read[1]
 
 
 def _spec(asked: Any) -> ModuleSpec:

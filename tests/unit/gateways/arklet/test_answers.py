@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
+from controlplane.rpc.access.rules import LARGE
 from gateways.arklet.fields import Malformed
+from gateways.arklet.payloads import LARGEST
 from tests.unit.gateways import said
 from tests.unit.gateways.arklet.reading import answer, health, help_commands, modules
 
@@ -82,6 +84,16 @@ def test_one_unreadable_entry_makes_the_list_malformed(entry: Any) -> None:
 def test_module_list_is_never_cut() -> None:
     with pytest.raises(Malformed, match="more than 4096 modules"):
         modules(answer([listed(bizVersion=str(number)) for number in range(4097)]))
+
+
+def test_what_no_replica_takes_is_malformed() -> None:
+    """Such a report would end the stream of the gateway, again and again."""
+    assert LARGEST + 4096 < LARGE
+    record = {"reason": "r" * 250, "message": "m" * 1000}
+    entries = [listed(bizVersion=str(number), bizStateRecords=[record]) for number in range(1000)]
+    with pytest.raises(Malformed, match=f"at most {LARGEST} are reported"):
+        modules(answer(entries))
+    assert len(modules(answer(entries[:500])).modules) == 500
 
 
 HEALTH: dict[str, Any] = {

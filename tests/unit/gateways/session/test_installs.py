@@ -29,7 +29,7 @@ class Scene:
         self.installs.note(order, of_order(order, result), at)
 
     def kept(self, base: str = "b", at: float = 0.0) -> list[str]:
-        return [result.order_id for result in self.installs.of(base, at)]
+        return [report.order_result.order_id for report in self.installs.of(base, at)]
 
 
 def test_installs_are_remembered_for_a_while() -> None:
@@ -67,8 +67,9 @@ def test_a_batch_counts_once_even_if_a_part_of_it_failed() -> None:
 def test_the_baseline_of_a_starting_base_is_remembered_as_installed() -> None:
     scene = Scene()
     scene.installs.note_baseline("b", "query", BASELINE, 0.0)
-    (result,) = scene.installs.of("b", 1.0)
-    assert (result.order_id, result.base_id, result.reply.code) == ("query", "b", pb.REPLY_CODE_SUCCESS)
+    (report,) = scene.installs.of("b", 1.0)
+    result = report.order_result
+    assert (result.order_id, report.base_id, result.reply.code) == ("query", "b", pb.REPLY_CODE_SUCCESS)
     assert [(module.name, module.version) for module in result.reply.modules] == [("biz1", "1"), ("biz2", "1")]
     scene.end(pb.VERB_UNINSTALL, "biz1")
     scene.end(pb.VERB_UNINSTALL, "biz2")

@@ -11,13 +11,14 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from structlog.testing import capture_logs
 
 from gateways.mqtt.orders import Outcomes
-from gateways.session import links, outbox
+from gateways.session import links, observed, outboxes
 from gateways.session.links import ControlPlaneLinks
-from gateways.session.outbox import Kept, Outbox
+from gateways.session.outbox import Outbox
 from gateways.session.stream import ReplicaStream
 from grpcclient.access import ClientAccess
 from mqttclient.receipts import Acknowledgements
 from tests.unit.gateways import said
+from tests.unit.gateways.session.test_outbox import reports
 
 pytestmark = pytest.mark.looptime
 
@@ -61,12 +62,11 @@ class FakeStream:
 
     def questions(self) -> list[str]:
         """Take what waits for the replica; return the ids of the baseline questions in it."""
-        reports = [report for message in self.sent() for report in message.reports.reports]
-        return [report.baseline_query.query_id for report in reports if report.HasField("baseline_query")]
+        return [report.baseline_query.query_id for report in reports(self.sent()) if report.HasField("baseline_query")]
 
     def acknowledge(self) -> None:
         if sent := self.sent():
-            self.receive(pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=sent[-1].order_result.seq)))
+            self.receive(pb.ConnectResponse(reports_ack=pb.ReportsAck(seq=sent[-1].reports.seq)))
 
 
 class Scene:
@@ -91,7 +91,7 @@ class Scene:
     def unwatch(self, base: str) -> None:
         """Nothing is polled here."""
 
-    def settled(self, kept: Kept) -> None:
+    def settled(self, kept: pb.Report) -> None:
         self.outcomes.settled(kept)
 
 
@@ -101,8 +101,9 @@ def now() -> float:
 
 def outcomes(messages: list[pb.ConnectRequest]) -> list[str]:
     """Return the orders whose results are in messages; all of them succeeded."""
-    assert {message.order_result.reply.code for message in messages} <= {pb.REPLY_CODE_SUCCESS}
-    return [message.order_result.order_id for message in messages]
+    results = [report.order_result for report in reports(messages)]
+    assert {result.reply.code for result in results} <= {pb.REPLY_CODE_SUCCESS}
+    return [result.order_id for result in results]
 
 
 async def resolve(endpoint: str) -> tuple[str, ...]:
@@ -119,7 +120,7 @@ async def running_links() -> AsyncIterator[Scene]:
         return scene.streams[endpoint]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (links, outbox):
+        for module in (links, observed, outboxes):
             patch.setattr(module, "time", SimpleNamespace(monotonic=now, time=now))
         patch.setattr(links, "resolve", resolve)
         patch.setattr(links, "ReplicaStream", cast("Callable[..., ReplicaStream]", stream))
@@ -169,7 +170,21 @@ async def test_messages_that_are_not_understood_are_refused_each_and_logged_once
             stream.receive(bad)
         lines = [line for line in logged if line["event"] == "message not understood"]
         assert [line["more"] for line in lines] == [0, 2]
-        assert {message.order_result.refused.reason for message in stream.sent()} == {pb.REFUSAL_REASON_INVALID}
+        refused = {report.order_result.refused.reason for report in reports(stream.sent())}
+        assert refused == {pb.REFUSAL_REASON_INVALID}
+
+
+async def test_after_the_gateway_stood_still_something_may_be_missing() -> None:
+    async with running_links() as scene:
+        stream = scene.streams["cp:1"]
+        stream.welcome("r0")
+        stream.receive(pb.ConnectResponse(mark=pb.Mark()))
+        await asyncio.sleep(5 * links.TICK)
+        assert [(message.reports.marked, message.reports.gap) for message in stream.sent()] == [(True, False)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(links, "time", SimpleNamespace(monotonic=lambda: now() + links.STOOD_STILL))
+            await asyncio.sleep(5 * links.TICK)
+        assert [message.reports.gap for message in stream.sent()] == [True]
 
 
 async def test_a_question_is_withdrawn_after_its_timeout() -> None:

@@ -18,7 +18,11 @@ class Scene:
         self.sent: list[tuple[str, pb.OrderResult]] = []
         self.executed: list[str] = []
         self.go = asyncio.Event()
-        self.orders = Orders(lambda replica, result: self.sent.append((replica, result)))
+        self.orders = Orders(self.send)
+
+    def send(self, replica: str, report: pb.Report) -> None:
+        assert report.base_id == "b"
+        self.sent.append((replica, report.order_result))
 
     async def execute(self, order: pb.Order) -> pb.OrderResult:
         self.executed.append(order.order_id)
@@ -40,9 +44,9 @@ async def test_the_same_id_is_carried_out_once() -> None:
     await scene.take("o", "r1")
     await scene.take("o", "r2")
     await scene.finish()
-    assert scene.sent == [("r2", said.result("o"))], "the replica that asked last gets the outcome"
+    assert scene.sent == [("r2", said.result("o").order_result)], "the replica that asked last gets the outcome"
     await scene.take("o", "r1")
-    assert scene.sent[1:] == [("r1", said.result("o"))]
+    assert scene.sent[1:] == [("r1", said.result("o").order_result)]
     assert scene.executed == ["o"]
 
 

@@ -36,7 +36,7 @@ def query(number: int) -> pb.Report:
     return said.query("b", str(number))
 
 
-def result(number: int) -> pb.OrderResult:
+def result(number: int) -> pb.Report:
     return said.result(str(number))
 
 
@@ -45,15 +45,15 @@ def reports(messages: list[pb.ConnectRequest]) -> list[pb.Report]:
 
 
 def results(messages: list[pb.ConnectRequest]) -> list[str]:
-    return [message.order_result.order_id for message in messages if message.HasField("order_result")]
+    return [report.order_result.order_id for report in reports(messages) if report.HasField("order_result")]
 
 
 def seq(message: pb.ConnectRequest) -> int:
-    return message.reports.seq or message.order_result.seq
+    return message.reports.seq
 
 
 def batches(messages: list[pb.ConnectRequest]) -> list[int]:
-    return [len(message.reports.reports) for message in messages if message.HasField("reports")]
+    return [len(message.reports.reports) for message in messages]
 
 
 def dropped(reason: str) -> float:
@@ -160,7 +160,7 @@ def test_a_lost_stream_drops_its_news_but_not_heartbeats() -> None:
 
 
 def test_results_are_kept_until_acknowledged_and_go_again_in_order() -> None:
-    outbox = opened()
+    outbox = opened(max_batch=1)
     for number in range(3):
         outbox.keep(result(number))
     first = outbox.take(0)
@@ -168,7 +168,7 @@ def test_results_are_kept_until_acknowledged_and_go_again_in_order() -> None:
     outbox.ack(1)
     outbox.keep(result(3))
     outbox.close()
-    open_(outbox)
+    open_(outbox, max_batch=1)
     second = outbox.take(0)
     assert results(second) == ["1", "2", "3"]
     assert [seq(message) for message in second] == [1, 2, 3]
@@ -186,20 +186,36 @@ def test_no_more_is_under_way_than_allowed() -> None:
     assert batches(outbox.take(0)) == [3, 1]
 
 
-def test_large_lists_travel_alone() -> None:
+def test_large_lists_and_results_travel_alone() -> None:
     outbox = opened()
-    large = [module(f"biz{n}") for n in range(900)]
+    large = [module("b" * 1000) for _ in range(900)]
     for base in "abc":
         outbox.put(modules(base, *large), 0)
     assert batches(outbox.take(0)) == [1, 1, 1]
+    for number in range(2):
+        outbox.keep(said.result("r" * 900_000 + str(number)))
+    outbox.put(modules("a", *large), 0)
+    assert batches(outbox.take(0)) == [1, 1, 1]
+
+
+def test_results_travel_in_batches() -> None:
+    outbox = opened(max_batch=4)
+    outbox.put(heartbeat("a"), 0)
+    for number in range(10):
+        outbox.keep(result(number))
+    sent = outbox.take(0)
+    assert batches(sent) == [4, 4, 3]
+    assert results(sent) == [str(number) for number in range(10)]
 
 
 def test_a_flood_of_news_does_not_keep_results_waiting() -> None:
     outbox = opened(max_unacked=4, max_batch=2)
     for number in range(100):
         outbox.put(heartbeat(f"b{number}"), 0)
-    outbox.keep(result(0))
-    assert results(outbox.take(0)) == ["0"]
+        outbox.keep(result(number))
+    sent = outbox.take(0)
+    assert results(sent) == ["0", "1", "2", "3"]
+    assert len(reports(sent)) == 8
 
 
 def test_when_full_nothing_more_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +246,7 @@ def test_a_question_that_is_withdrawn_is_not_sent_again() -> None:
 
 
 def test_only_unsent_messages_are_handed_over() -> None:
-    outbox = opened(max_unacked=1)
+    outbox = opened(max_unacked=1, max_batch=1)
     for number in range(3):
         outbox.keep(result(number))
     outbox.put(query(3), 0)
@@ -241,7 +257,7 @@ def test_only_unsent_messages_are_handed_over() -> None:
 
 
 def test_bases_take_turns_and_what_is_kept_of_one_keeps_its_order() -> None:
-    outbox = opened(max_unacked=1)
+    outbox = opened(max_unacked=1, max_batch=2)
     for number in range(4):
         outbox.keep(said.result(f"a{number}", "a"))
     outbox.keep(said.result("b0", "b"))
@@ -346,12 +362,9 @@ class OutboxMachine(RuleBasedStateMachine):
 
 
 def _names(messages: list[pb.ConnectRequest]) -> list[str]:
-    names: list[str] = []
-    for message in messages:
-        if message.HasField("order_result"):
-            names.append(message.order_result.order_id)
-        names += [r.baseline_query.query_id for r in message.reports.reports if r.HasField("baseline_query")]
-    return names
+    return [
+        r.order_result.order_id or r.baseline_query.query_id for r in reports(messages) if not r.HasField("heartbeat")
+    ]
 
 
 TestOutboxMachine = OutboxMachine.TestCase

@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.session.metrics import DROPPED
-from gateways.session.outbox import FORGET_AFTER, TAKEN_OVER_WITHIN, Kept, Outboxes, Wake
+from gateways.session.outbox import Wake
+from gateways.session.outboxes import FORGET_AFTER, TAKEN_OVER_WITHIN, Outboxes
 from gateways.session.routing import Routing
 from tests.unit.gateways import said
 from tests.unit.gateways.session.test_outbox import seq
@@ -17,7 +18,7 @@ from tests.unit.gateways.session.test_outbox import seq
 REPLICAS = ("r0", "r1")
 
 
-def result(number: int, base: str = "b") -> pb.OrderResult:
+def result(number: int, base: str = "b") -> pb.Report:
     return said.result(str(number), base)
 
 
@@ -32,7 +33,7 @@ def dropped(kind: str, reason: str) -> float:
 
 class Scene:
     def __init__(self) -> None:
-        self.settled: list[Kept] = []
+        self.settled: list[pb.Report] = []
         self.outboxes = Outboxes(Routing(), self.settled.append)
 
 
@@ -48,26 +49,26 @@ def test_a_long_outage_of_all_replicas_settles_messages_and_loses_none() -> None
 
 
 def test_messages_for_a_replica_that_never_returns_are_dropped_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
-    scene, before = Scene(), dropped("result", "replica-gone")
+    scene, before = Scene(), dropped("OrderResult", "replica-gone")
     scene.outboxes.open(*to("r0"))
     scene.outboxes.keep("r0", result(1))
     scene.outboxes.lost("r0", 0.0)
     scene.outboxes.open(*to("r1"))
     scene.outboxes.sweep(FORGET_AFTER + 1)
     assert scene.settled[-1] == result(1)
-    assert dropped("result", "replica-gone") == before + 1
+    assert dropped("OrderResult", "replica-gone") == before + 1
     assert list(scene.outboxes._outboxes) == ["r1"]
 
 
 @pytest.mark.parametrize("reason", ["unknown-replica", "full"])
 def test_messages_that_cannot_be_kept_are_dropped_at_once(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene, before = Scene(), dropped("result", reason)
+    scene, before = Scene(), dropped("OrderResult", reason)
     if reason == "full":
         scene.outboxes.open(*to("r0"))
         monkeypatch.setattr("gateways.session.outbox.MAX_KEPT", 0)
     scene.outboxes.keep("r0", result(1))
     assert scene.settled == [result(1)]
-    assert dropped("result", reason) == before + 1
+    assert dropped("OrderResult", reason) == before + 1
 
 
 @given(st.lists(st.sampled_from("ab"), max_size=30))
@@ -81,7 +82,7 @@ def test_a_new_owner_gets_the_kept_messages_of_its_base_in_order(bases: list[str
     kept = {replica: outboxes[replica].kept() for replica in REPLICAS}
     assert [item.base_id for item in kept["r1"]] == [base for base in bases if base == "a"]
     assert [item.base_id for item in kept["r0"]] == [base for base in bases if base != "a"]
-    numbers = [int(item.order_id) for item in kept["r1"] if isinstance(item, pb.OrderResult)]
+    numbers = [int(item.order_result.order_id) for item in kept["r1"]]
     assert numbers == sorted(numbers)
 
 
@@ -90,10 +91,10 @@ class OutboxesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.settled: list[Kept] = []
+        self.settled: list[pb.Report] = []
         self.outboxes = Outboxes(Routing(), self.settled.append)
         self.serving: dict[str, list[pb.ConnectRequest]] = {}
-        self.given: dict[str, Kept] = {}
+        self.given: dict[str, pb.Report] = {}
         self.taken: Counter[str] = Counter()
         self.withdrawn: set[str] = set()
         self.now = 0.0
@@ -114,7 +115,7 @@ class OutboxesMachine(RuleBasedStateMachine):
     @rule(replica=st.sampled_from(REPLICAS), base=st.sampled_from("ab"))
     def keep(self, replica: str, base: str) -> None:
         item = result(len(self.given), base)
-        self.given[item.order_id] = item
+        self.given[_name(item)] = item
         self.outboxes.keep(replica, item)
 
     @rule(replica=st.sampled_from(REPLICAS))
@@ -129,7 +130,7 @@ class OutboxesMachine(RuleBasedStateMachine):
     def withdraw(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.given)))
         query = self.given[name]
-        if isinstance(query, pb.Report):
+        if query.HasField("baseline_query"):
             self.outboxes.withdraw(query)
             self.withdrawn.add(name)
 
@@ -166,14 +167,12 @@ class OutboxesMachine(RuleBasedStateMachine):
         assert all(name in settled for name in self.taken)
 
 
-def _name(item: Kept) -> str:
-    return item.order_id if isinstance(item, pb.OrderResult) else item.baseline_query.query_id
+def _name(item: pb.Report) -> str:
+    return item.order_result.order_id or item.baseline_query.query_id
 
 
 def _names(message: pb.ConnectRequest) -> list[str]:
     """Return the ids of what is kept in a message."""
-    if message.HasField("order_result"):
-        return [message.order_result.order_id]
     return [_name(report) for report in message.reports.reports]
 
 

@@ -107,8 +107,9 @@ class TestToReplicas:
         outbox.open(pb.Limits(), lambda can_wait: None)
         outbox.keep(of_order(said.order("o"), refused(reason, "why")))
         (message,) = outbox.take(0.0)
-        result = message.order_result
-        assert (result.seq, result.order_id, result.base_id) == (1, "o", "b")
+        (report,) = message.reports.reports
+        result = report.order_result
+        assert (message.reports.seq, result.order_id, report.base_id) == (1, "o", "b")
         assert (result.refused.reason, result.refused.message) == (reason, "why")
 
     @given(st.integers(-(2**70), 2**70), st.integers(-(2**70), 2**70))

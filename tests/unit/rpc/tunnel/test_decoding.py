@@ -24,6 +24,7 @@ from controlplane.domain.facts import (
     Metaspace,
     ModuleList,
     ModuleState,
+    OrderResult,
     OutcomeUnknown,
     PollFailed,
     Refusal,
@@ -33,7 +34,7 @@ from controlplane.domain.facts import (
     TunnelKind,
     TunnelState,
 )
-from controlplane.domain.identity import ModuleKey
+from controlplane.domain.identity import ModuleKey, OrderId
 from controlplane.rpc.tunnel import decoding
 from controlplane.rpc.tunnel.decoding import (
     HIGHEST_EPOCH,
@@ -49,7 +50,7 @@ from tests.protobufs import messages
 HTTP, MQTT = TunnelKind.HTTP, TunnelKind.MQTT
 
 
-def read(report: pb.Report, tunnel: TunnelKind = HTTP) -> Fact:
+def read(report: pb.Report, tunnel: TunnelKind = HTTP) -> Fact | OrderResult:
     found = decoding.report(report, env="dev", tunnel=tunnel)
     assert isinstance(found, tuple)
     assert found[0] == report.base_id
@@ -175,7 +176,7 @@ def test_texts_of_bases_come_in_without_secrets() -> None:
             result(unknown=pb.Unknown(message=text)),
             result(refused=pb.Refused(message=text)),
         ):
-            _, read_as = decoding.order_result(message, env="dev")
+            read_as = read(message)
             # By its URL a verdict finds its module.
             said = repr(read_as).replace(f"('{url}', ", "")
             assert "https://***@" in said or before
@@ -247,26 +248,26 @@ def test_other_reports_are_read() -> None:
     assert decoding.report(down, env="dev", tunnel=HTTP) == TunnelState(False, "away ")
 
 
-def result(**fields: object) -> pb.OrderResult:
-    return pb.OrderResult(**{"seq": 1, "order_id": "o", "base_id": "b1", **fields})  # type: ignore[arg-type]
+def result(base: str = "b1", **fields: object) -> pb.Report:
+    return pb.Report(base_id=base, order_result=pb.OrderResult(**{"order_id": "o", **fields}))  # type: ignore[arg-type]
 
 
 def test_results_are_read_or_unknown_outcomes() -> None:
     sent = result(refused=pb.Refused(reason=pb.REFUSAL_REASON_BUSY, message="m"))
-    base, read_as = decoding.order_result(sent, env="dev")
-    assert (base, read_as.order_id, read_as.outcome) == ("b1", "o", Refused(Refusal.BUSY, "m"))
+    assert read(sent) == OrderResult(OrderId("o"), Refused(Refusal.BUSY, "m"))
     for odd in (
         result(),
         result(reply=pb.Reply(modules=[module(changed_at=Timestamp(seconds=2**62))])),
         result(batch=pb.BatchInstallResult(items=[pb.BatchInstallResult.Item()])),
         result(unknown=pb.Unknown(message="cut")),
     ):
-        _, read_as = decoding.order_result(odd, env="dev")
+        read_as = read(odd)
+        assert isinstance(read_as, OrderResult)
         assert isinstance(read_as.outcome, OutcomeUnknown)
         assert read_as.outcome.message
-    for nobody in (result(order_id=""), result(order_id="x" * 1000), result(base_id="A B")):
+    for nobody in (result(order_id=""), result(order_id="x" * 1000), result("A B")):
         with pytest.raises(Unreadable):
-            decoding.order_result(nobody, env="dev")
+            read(nobody)
 
 
 def test_hello_is_checked() -> None:
@@ -304,7 +305,7 @@ def test_any_report_is_a_fact_that_can_be_shown_or_unreadable(report: pb.Report,
 @given(messages(pb.OrderResult))
 def test_any_result_is_one_that_can_be_shown_or_unreadable(message: pb.OrderResult) -> None:
     with suppress(Unreadable):
-        assert all(map(shown, texts(decoding.order_result(message, env="dev"))))
+        assert all(map(shown, texts(read(pb.Report(base_id="b1", order_result=message)))))
 
 
 @given(st.binary(max_size=64))

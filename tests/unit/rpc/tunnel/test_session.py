@@ -30,9 +30,13 @@ class Aborted(Exception):
 
 
 class Stream:
-    """The gateway's end of a call, as the servicer uses it: bytes come in, messages go out."""
+    """The gateway's end of a call, as the servicer uses it: bytes come in, messages go out.
 
-    def __init__(self) -> None:
+    prompt: Marks are answered at once.
+    """
+
+    def __init__(self, *, prompt: bool = True) -> None:
+        self.prompt = prompt
         self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
         self.sent: list[pb.ConnectResponse] = []
         self.status: tuple[grpc.StatusCode, str] | None = None
@@ -47,6 +51,11 @@ class Stream:
     async def write(self, message: pb.ConnectResponse) -> None:
         message.SerializeToString()
         self.sent.append(message)
+        if message.HasField("mark") and self.prompt:
+            self.answer_mark()
+
+    def answer_mark(self) -> None:
+        self.send(pb.ConnectRequest(reports=pb.Reports(marked=True)))
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         self.status = code, details
@@ -171,8 +180,8 @@ def test_a_result_that_cannot_be_read_is_acknowledged_and_ends_its_order(scene: 
     scene.run(1.0)
     (order,) = (message.order for message in scene.stream.sent if message.HasField("order"))
     bad = pb.Module(name="biz1", version="1", changed_at=Timestamp(seconds=-(2**62)))
-    result = pb.OrderResult(seq=3, order_id=order.order_id, base_id="b1", reply=pb.Reply(modules=[bad]))
-    scene.stream.send(pb.ConnectRequest(order_result=result))
+    result = pb.OrderResult(order_id=order.order_id, reply=pb.Reply(modules=[bad]))
+    scene.stream.send(reports(3, pb.Report(base_id="b1", order_result=result)))
     scene.run(1.0)
     assert scene.stream.acked() == 3
     base = scene.stage.roster.get(BaseId("b1"))
@@ -191,6 +200,70 @@ def test_reports_beyond_the_size_of_a_batch_are_ignored(scene: Scene) -> None:
     assert len(list(roster.bases())) + len(roster.unserved()) == MAX_BATCH
     assert refusals("count") == before + 1
     assert scene.stream.acked() == 1
+
+
+def ready(scene: Scene, base: str) -> str | None:
+    assert scene.stage is not None
+    return scene.stage.ready("node", base)
+
+
+def become_ready(scene: Scene, base: str) -> None:
+    """Have a base that says what gives it a Node, and nothing more."""
+    scene.stream.send(reports(1, heartbeat(base)))
+    scene.run(1.0)
+    epochs = [message.watch.epoch for message in scene.stream.sent if message.HasField("watch")]
+    scene.stream.send(reports(2, pb.Report(base_id=base, modules=pb.Modules(complete=True, epoch=epochs[-1]))))
+    scene.run(3.0)
+    assert ready(scene, base) == "True"
+
+
+def test_silence_counts_up_to_the_mark_that_is_answered(scene: Scene) -> None:
+    become_ready(scene, "b1")
+    scene.stream.prompt = False
+    for seq in range(3, 33):
+        # The gateway says something, but not that it was all.
+        scene.stream.send(reports(seq))
+        scene.run(1.0)
+    assert ready(scene, "b1") == "True"
+    lateness = REGISTRY.get_sample_value("koupleless_report_lateness_seconds", {"gateway": "g"})
+    assert lateness is not None
+    assert 28.0 <= lateness <= 32.0
+    scene.stream.prompt = True
+    scene.stream.answer_mark()
+    scene.run(3.0)
+    assert ready(scene, "b1") == "False"
+
+
+def test_silence_counts_from_a_gap(scene: Scene) -> None:
+    become_ready(scene, "b1")
+    scene.run(20.0)
+    with capture_logs() as lines:
+        scene.stream.send(pb.ConnectRequest(reports=pb.Reports(seq=3, gap=True)))
+        scene.run(20.0)
+    assert [line["gateway"] for line in lines if line["event"].startswith("reports of bases were lost")] == ["g"]
+    assert ready(scene, "b1") == "True"
+    scene.run(10.0)
+    assert ready(scene, "b1") == "False"
+
+
+def test_marks_that_nobody_asked_for_say_nothing(scene: Scene) -> None:
+    scene.stream.prompt = False
+    scene.run(1.5)
+    scene.stream.answer_mark()
+    for _ in range(3):
+        scene.stream.send(pb.ConnectRequest(reports=pb.Reports(marked=True)))
+    scene.run(0.1)
+    session = scene.servicer._sessions["g"]
+    assert session.heard.until <= scene.loop.time()
+
+
+def test_a_gateway_that_says_nothing_is_given_up(scene: Scene) -> None:
+    scene.stream.prompt = False
+    with capture_logs() as lines:
+        scene.run(sessions.MUTE_LOOKS * sessions.MARK_EVERY + 2.0)
+    assert [line["cause"] for line in lines if line["event"] == "gateway left"] == ["it sent nothing for 30 s"]
+    assert scene.call.done()
+    assert REGISTRY.get_sample_value("koupleless_report_lateness_seconds", {"gateway": "g"}) is None
 
 
 @pytest.mark.parametrize("first", [b"\xff\xff", reports(1), pb.ConnectRequest(hello=pb.Hello(gateway_id="g\n"))])
@@ -233,7 +306,7 @@ def test_a_batch_lets_other_tasks_run(scene: Scene, monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0)
 
     async def both() -> None:
-        session = Session(scene.servicer._sessions["g"].info, Caller("gateways"))
+        session = Session(scene.servicer._sessions["g"].info, Caller("gateways"), 0.0)
         await asyncio.gather(servicer._take_batch(session, [heartbeat(f"b{n}") for n in range(100)]), other())
 
     scene.loop.run_until_complete(both())

@@ -331,7 +331,6 @@ class ConnectRequest(_message.Message):
 
     HELLO_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
-    ORDER_RESULT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
@@ -342,10 +341,6 @@ class ConnectRequest(_message.Message):
         """A batch of what bases reported."""
 
     @_builtins.property
-    def order_result(self) -> Global___OrderResult:
-        """The outcome of one order."""
-
-    @_builtins.property
     def goodbye(self) -> Global___Goodbye:
         """The gateway ends this session on purpose."""
 
@@ -354,14 +349,13 @@ class ConnectRequest(_message.Message):
         *,
         hello: Global___Hello | None = ...,
         reports: Global___Reports | None = ...,
-        order_result: Global___OrderResult | None = ...,
         goodbye: Global___Goodbye | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "hello", b"hello", "message", b"message", "order_result", b"order_result", "reports", b"reports"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "hello", b"hello", "message", b"message", "reports", b"reports"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "hello", b"hello", "message", b"message", "order_result", b"order_result", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "hello", b"hello", "message", b"message", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "reports", "order_result", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "reports", "goodbye"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -383,6 +377,7 @@ class ConnectResponse(_message.Message):
     BASELINE_ANSWER_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Always the first message of a stream."""
@@ -423,6 +418,10 @@ class ConnectResponse(_message.Message):
     def drain(self) -> Global___Drain:
         """The replica is about to end this stream on purpose."""
 
+    @_builtins.property
+    def mark(self) -> Global___Mark:
+        """Say when everything was sent that was learned until now."""
+
     def __init__(
         self,
         *,
@@ -436,12 +435,13 @@ class ConnectResponse(_message.Message):
         baseline_answer: Global___BaselineAnswer | None = ...,
         members: Global___Members | None = ...,
         drain: Global___Drain | None = ...,
+        mark: Global___Mark | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_answer", b"baseline_answer", "claim", b"claim", "drain", b"drain", "members", b"members", "message", b"message", "order", b"order", "release", b"release", "reports_ack", b"reports_ack", "unwatch", b"unwatch", "watch", b"watch", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_answer", b"baseline_answer", "claim", b"claim", "drain", b"drain", "mark", b"mark", "members", b"members", "message", b"message", "order", b"order", "release", b"release", "reports_ack", b"reports_ack", "unwatch", b"unwatch", "watch", b"watch", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_answer", b"baseline_answer", "claim", b"claim", "drain", b"drain", "members", b"members", "message", b"message", "order", b"order", "release", b"release", "reports_ack", b"reports_ack", "unwatch", b"unwatch", "watch", b"watch", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_answer", b"baseline_answer", "claim", b"claim", "drain", b"drain", "mark", b"mark", "members", b"members", "message", b"message", "order", b"order", "release", b"release", "reports_ack", b"reports_ack", "unwatch", b"unwatch", "watch", b"watch", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "reports_ack", "order", "watch", "unwatch", "claim", "release", "baseline_answer", "members", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "reports_ack", "order", "watch", "unwatch", "claim", "release", "baseline_answer", "members", "drain", "mark"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -528,7 +528,7 @@ class Limits(_message.Message):
     MAX_UNACKED_FIELD_NUMBER: _builtins.int
     MAX_BATCH_FIELD_NUMBER: _builtins.int
     max_unacked: _builtins.int
-    """Most Reports and OrderResult messages without ReportsAck."""
+    """Most Reports messages without ReportsAck."""
     max_batch: _builtins.int
     """Most reports in one Reports message."""
     def __init__(
@@ -609,9 +609,18 @@ class Reports(_message.Message):
 
     SEQ_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
+    MARKED_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """Rises by one for each Reports or OrderResult of a gateway instance on one
-    stream.
+    """Rises by one for each Reports of a gateway instance on one stream."""
+    marked: _builtins.bool
+    """With this everything was sent that was learned of bases before the last Mark
+    came. Outcomes of orders may come later.
+    """
+    gap: _builtins.bool
+    """What bases said since the last Reports may be missing: the gateway stood
+    still, or dropped reports that waited for too long or were too many. Silence
+    of bases counts from here on.
     """
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Report]:
@@ -622,14 +631,35 @@ class Reports(_message.Message):
         *,
         seq: _builtins.int = ...,
         reports: _abc.Iterable[Global___Report] | None = ...,
+        marked: _builtins.bool = ...,
+        gap: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reports", b"reports", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gap", b"gap", "marked", b"marked", "reports", b"reports", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reports: _TypeAlias = Reports  # noqa: Y015
+
+@_typing.final
+class Mark(_message.Message):
+    """Mark asks how late reports come. No other is sent before it is answered with a
+    marked Reports.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mark: _TypeAlias = Mark  # noqa: Y015
 
 @_typing.final
 class ReportsAck(_message.Message):
@@ -669,6 +699,7 @@ class Report(_message.Message):
     TUNNEL_STATE_FIELD_NUMBER: _builtins.int
     POLL_FAILED_FIELD_NUMBER: _builtins.int
     FENCE_SEEN_FIELD_NUMBER: _builtins.int
+    ORDER_RESULT_FIELD_NUMBER: _builtins.int
     base_id: _builtins.str
     """Identity of the base; empty for TunnelState."""
     @_builtins.property
@@ -707,6 +738,10 @@ class Report(_message.Message):
     def fence_seen(self) -> Global___FenceSeen:
         """A message of the replica was refused because of its fence."""
 
+    @_builtins.property
+    def order_result(self) -> Global___OrderResult:
+        """The outcome of an order to the base."""
+
     def __init__(
         self,
         *,
@@ -720,12 +755,13 @@ class Report(_message.Message):
         tunnel_state: Global___TunnelState | None = ...,
         poll_failed: Global___PollFailed | None = ...,
         fence_seen: Global___FenceSeen | None = ...,
+        order_result: Global___OrderResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_query", b"baseline_query", "batch_install_result", b"batch_install_result", "fact", b"fact", "fence_seen", b"fence_seen", "health", b"health", "heartbeat", b"heartbeat", "modules", b"modules", "observed_at", b"observed_at", "poll_failed", b"poll_failed", "tunnel_state", b"tunnel_state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_query", b"baseline_query", "batch_install_result", b"batch_install_result", "fact", b"fact", "fence_seen", b"fence_seen", "health", b"health", "heartbeat", b"heartbeat", "modules", b"modules", "observed_at", b"observed_at", "order_result", b"order_result", "poll_failed", b"poll_failed", "tunnel_state", b"tunnel_state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_id", b"base_id", "baseline_query", b"baseline_query", "batch_install_result", b"batch_install_result", "fact", b"fact", "fence_seen", b"fence_seen", "health", b"health", "heartbeat", b"heartbeat", "modules", b"modules", "observed_at", b"observed_at", "poll_failed", b"poll_failed", "tunnel_state", b"tunnel_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_id", b"base_id", "baseline_query", b"baseline_query", "batch_install_result", b"batch_install_result", "fact", b"fact", "fence_seen", b"fence_seen", "health", b"health", "heartbeat", b"heartbeat", "modules", b"modules", "observed_at", b"observed_at", "order_result", b"order_result", "poll_failed", b"poll_failed", "tunnel_state", b"tunnel_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["heartbeat", "health", "modules", "baseline_query", "batch_install_result", "tunnel_state", "poll_failed", "fence_seen"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["heartbeat", "health", "modules", "baseline_query", "batch_install_result", "tunnel_state", "poll_failed", "fence_seen", "order_result"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 
@@ -1379,18 +1415,12 @@ class OrderResult(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SEQ_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
-    BASE_ID_FIELD_NUMBER: _builtins.int
     REPLY_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
-    seq: _builtins.int
-    """Shares the numbering of Reports."""
     order_id: _builtins.str
-    """From the Order."""
-    base_id: _builtins.str
     """From the Order."""
     @_builtins.property
     def reply(self) -> Global___Reply:
@@ -1411,9 +1441,7 @@ class OrderResult(_message.Message):
     def __init__(
         self,
         *,
-        seq: _builtins.int = ...,
         order_id: _builtins.str = ...,
-        base_id: _builtins.str = ...,
         reply: Global___Reply | None = ...,
         refused: Global___Refused | None = ...,
         unknown: Global___Unknown | None = ...,
@@ -1421,7 +1449,7 @@ class OrderResult(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "outcome", b"outcome", "refused", b"refused", "reply", b"reply", "unknown", b"unknown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_id", b"base_id", "batch", b"batch", "order_id", b"order_id", "outcome", b"outcome", "refused", b"refused", "reply", b"reply", "seq", b"seq", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "order_id", b"order_id", "outcome", b"outcome", "refused", b"refused", "reply", b"reply", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["reply", "refused", "unknown", "batch"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
