@@ -72,7 +72,8 @@ class Gate:
                     await asyncio.sleep(delay)
                 await places.acquire()
         except TimeoutError as error:
-            raise Transient(f"waited {self.patience:g} s for our own limit of {self.rate:g}/s") from error
+            limit = f"our own limit of {self.concurrent} requests under way"
+            raise Transient(f"waited {self.patience:g} s for {limit}: the API server is slow") from error
         finally:
             self._waiting -= 1
 

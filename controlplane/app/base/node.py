@@ -113,15 +113,14 @@ class NodeReconciler:
         return None, refresh_at
 
     async def _write(self, current: Node, spec: Node, status: NodeStatus | None, *, metadata: bool) -> None:
-        now = self.around.clock.monotonic()
         if metadata:
-            self._metadata_written = now
+            self._metadata_written = self.around.clock.monotonic()
             WRITES.labels("node-metadata").inc()
             await self.around.cluster.patch_node(current, spec)
         if status is not None:
             WRITES.labels("node-status").inc()
             await self.around.cluster.patch_node_status(spec.name, status)
-            self._status_written, self._written = now, status
+            self._status_written, self._written = self.around.clock.monotonic(), status
 
     def _limit(self, base: Base, current: Node | None) -> int:
         """Return how many modules the base's own Pod allows; a label that says no number has no effect."""

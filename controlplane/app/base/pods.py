@@ -171,15 +171,15 @@ class Pods:
 
     async def write_statuses(self, due: Sequence[tuple[Pod, PodStatus]]) -> bool:
         """Write statuses, superseded Pods first; return whether nothing follows from them. Raises ClusterError."""
-        now, settled = self.around.clock.monotonic(), True
+        settled = True
         # Pods that turn not Ready go first: a Deployment then removes the right ones.
         for ready in (False, True):
             turn = [item for item in due if any(c.ready for c in item[1].containers) is ready]
-            taken = await _all(self._write_status(*item, now) for item in turn)
+            taken = await _all(self._write_status(*item) for item in turn)
             settled = settled and all(taken) and all(_ready(status) for _, status in turn)
         return settled
 
-    async def _write_status(self, pod: Pod, status: PodStatus, now: float) -> bool:
+    async def _write_status(self, pod: Pod, status: PodStatus) -> bool:
         """Write one status; return whether the cluster took it. Raises ClusterError."""
         WRITES.labels("pod-status").inc()
         try:
@@ -189,9 +189,9 @@ class Pods:
             if not isinstance(error, NotFound):
                 log.warning("Pod status refused", vnode=self.vnode, pod=pod.key, cause=str(error))
             if (seen := self._seen.get(pod.uid)) is not None:
-                seen.refused, seen.not_before = status, now + REFUSED_AGAIN
+                seen.refused, seen.not_before = status, self.around.clock.monotonic() + REFUSED_AGAIN
             return False
-        self._note_written(pod, status, now)
+        self._note_written(pod, status)
         for remark in vpod.remarks(pod, status):
             self.around.recorder.pod(pod, remark)
         self.reports.shown(pod)
@@ -209,8 +209,8 @@ class Pods:
             return shown_at
         return seen.not_before if status in (seen.written, seen.refused) else 0.0
 
-    def _note_written(self, pod: Pod, status: PodStatus, now: float) -> None:
-        seen = self._seen.get(pod.uid)
+    def _note_written(self, pod: Pod, status: PodStatus) -> None:
+        seen, now = self._seen.get(pod.uid), self.around.clock.monotonic()
         if seen is None:
             return
         if seen.changed is not None and all(c.ready for c in status.containers):
@@ -245,12 +245,9 @@ class Pods:
 
     async def let_go(self, due: Sequence[Removal]) -> bool:
         """Remove Pods; return whether the cluster took all of it. Raises ClusterError."""
-        now = self.around.clock.monotonic()
-        return all(await _all(self._let_one_go(*item, now=now) for item in due))
+        return all(await _all(self._let_one_go(*item) for item in due))
 
-    async def _let_one_go(
-        self, pod: Pod, seen: _Seen, staying: Sequence[ModuleKey], seconds: float, *, now: float
-    ) -> bool:
+    async def _let_one_go(self, pod: Pod, seen: _Seen, staying: Sequence[ModuleKey], seconds: float) -> bool:
         """Remove one Pod; return whether the cluster took it. Raises ClusterError."""
         if staying and not seen.removed:
             UNINSTALL_TIMEOUTS.inc()
@@ -260,7 +257,7 @@ class Pods:
         if (taken := await self._remove(pod)) and not staying and not seen.removed:
             self._say(pod, "PodRemoved", "its modules left the base, and the Pod was removed", seconds)
         seen.removed = True
-        seen.remove_again = now + REMOVED_AGAIN * (1 + self.around.random.random() / 2)
+        seen.remove_again = self.around.clock.monotonic() + REMOVED_AGAIN * (1 + self.around.random.random() / 2)
         return taken
 
     async def let_all_go(self, pods: Sequence[Pod]) -> None:

@@ -89,7 +89,7 @@ async def test_patience_and_queue_are_bounded() -> None:
     await asyncio.sleep(1)
     with pytest.raises(Transient, match="more than 1 requests wait"):
         await _pass(gate, [], "third")
-    with pytest.raises(Transient, match=r"waited 5 s for our own limit of 400/s"):
+    with pytest.raises(Transient, match=r"waited 5 s for our own limit of 1 requests under way"):
         await waiting
     assert _now() == pytest.approx(5.0, abs=0.01)
     holder.cancel()
