@@ -108,7 +108,8 @@ async def test_two_gateways_share_heartbeats_and_each_gets_its_answers(start: St
         await base.send_heartbeat()
     await asyncio.sleep(0.5)
     heartbeats = [len(list(scene.stream.matching("heartbeat", "base-1"))) for scene in (one, two)]
-    assert 0 < sum(heartbeats) <= 20
+    assert all(heartbeats)
+    assert sum(heartbeats) <= 20
     for name, scene in (("a", one), ("b", two)):
         module = pb.OrderModule(name=name, version="1", url="http://repo/x.jar")
         scene.stream.send(order(f"order-{name}", "base-1", 0, pb.VERB_INSTALL, module))

@@ -39,6 +39,7 @@ def test_the_bases_of_a_killed_replica_go_to_the_others(stage: Stage) -> None:
         replica.control_plane.start()
         stage.wait_settled(within=60)
     after = fences(stage)
+    assert lost
     assert all(after[node] > before[node] for node in lost)
     assert all(after[node] >= before[node] for node in before)
 

@@ -45,8 +45,9 @@ async def test_a_base_over_both_tunnels_is_one_vnode_and_keeps_its_tunnel() -> N
         stage.gateways.connected(mqtt)
         await over_both(stage, mqtt, 100.0)
         (base,) = stage.roster.bases()
-        watches = [len(stage.link.watches), len(mqtt.watches)]
-        assert sorted(watches)[0] == 0
+        fewer, more = sorted((len(stage.link.watches), len(mqtt.watches)))
+        assert fewer == 0
+        assert more >= 1
         assert base.profile.address == ADDRESS
 
 
