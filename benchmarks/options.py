@@ -157,7 +157,9 @@ def _output() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: %(default)s")
     common.add_argument("--json", action="store_const", const="json", dest="output", help="the same as -o json")
-    common.add_argument("--logs", type=_folder, metavar="DIR", help="keep the logs of our programs in this folder")
+    common.add_argument(
+        "--logs", type=_folder, metavar="DIR", help="keep the logs of our programs in this folder, which is made"
+    )
     return common
 
 
@@ -190,8 +192,10 @@ def _command(text: str) -> str:
 
 def _folder(text: str) -> Path:
     folder = Path(text).absolute()
-    if not folder.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,16 @@ def test_an_option_of_the_caller_counts_in_place_of_ours() -> None:
     (words,) = everything.commands(1, ["idle"], ["idle --seconds 5 --bases 7", "mqtt --bases 9"])
     options = parser().parse_args(words)
     assert (options.seconds, options.bases, options.modules) == (5, 7, 10)
+
+
+def test_the_folder_for_logs_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs = tmp_path / "new" / "logs"
+    assert parser().parse_args(["idle", "--logs", str(logs)]).logs == logs
+    assert logs.is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        parser().parse_args(["idle", "--logs", str(tmp_path / "file")])
+    assert "File exists" in capsys.readouterr().err
 
 
 def report(*figures: Figure, failed: str = "") -> Report:
