@@ -85,7 +85,7 @@ class Cache(Generic[V]):
         self.seen = ""
         """The version up to which the cluster has shown us everything; empty where a list is needed."""
         self.echoes: Recent[str, None] = Recent(ECHOES)
-        """Versions that our own writes made of objects: what the watch shows of them is known."""
+        """Versions that our own writes made of objects, which the watch has yet to show: they are known."""
 
     def announce(self, key: str, old: V | None, new: V | None, *, own: bool = False) -> None:
         """Take note of a change, after it; own: whoever acts on the object wrote it."""
@@ -110,12 +110,18 @@ class Cache(Generic[V]):
     def changed(self, key: str, view: V) -> None:
         """Take an object as a watch shows it."""
         self._forward(key, view)
-        self.seen = view.resource_version or self.seen
+        self.shown(view.resource_version)
 
     def gone(self, key: str, view: V) -> None:
         """Take from a watch that an object was deleted, or does not match any more."""
         self._drop(key, view.resource_version)
-        self.seen = view.resource_version or self.seen
+        self.shown(view.resource_version)
+
+    def shown(self, version: str) -> None:
+        """Take that a watch came up to a version; nothing if it is empty."""
+        if version:
+            self.seen = version
+            self.echoes.pop(version, None)
 
     def written(self, key: str, view: V, *, own: bool = False) -> V:
         """Take the result of our own write, unless the watch is further already; return it. own: as for announce."""
@@ -250,7 +256,7 @@ class ObjectInformer(Cache[V]):
 
     def _take(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":
-            self.seen = fields.text(fields.mapping(event.object, "metadata"), "resourceVersion") or self.seen
+            self.shown(fields.text(fields.mapping(event.object, "metadata"), "resourceVersion"))
             return
         key = reading.key(event.object)
         if key and event.type == "DELETED":

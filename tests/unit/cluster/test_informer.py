@@ -206,6 +206,20 @@ async def test_a_write_is_read_back_before_the_watch_sends_it() -> None:
         assert informer.get("a") is view
 
 
+async def test_what_own_writes_made_is_remembered_until_the_watch_shows_it() -> None:
+    api = FakeApiServer()
+    informer = _informer(api)
+    async with _running(informer):
+        for number in range(10):
+            api.put(NODES, _node("a", number=str(number)))
+            informer.written("a", reading.node(await api.get(NODES, "a")))
+            assert len(informer.echoes) == 1
+            await asyncio.sleep(0.01)
+            assert not informer.echoes
+    assert (node := informer.get("a")) is not None
+    assert node.labels["number"] == "9"
+
+
 async def test_a_write_that_the_selector_does_not_match_stays_out() -> None:
     informer = _informer(FakeApiServer())
     informer.wrote({"metadata": {"name": "a", "labels": {"component": "other"}, "resourceVersion": "150"}})
