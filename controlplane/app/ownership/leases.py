@@ -341,7 +341,7 @@ class LeaseKeeper:
         self._due_changed.set()
 
     def _jittered(self) -> float:
-        return self.times.renew_every * (0.9 + 0.2 * self.random.random())
+        return self.times.renew_every * (0.95 + 0.15 * self.random.random())
 
     def _fresh(self, base: BaseId) -> Lease:
         stamp = self._stamp()
