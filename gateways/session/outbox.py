@@ -4,7 +4,7 @@ An outbox has two lanes, both bounded:
 
 - *News* (heartbeats, health, module lists, failed polls, tunnel state): a newer one of the same base and kind takes the
   place of an older unsent one; beyond ``MAX_NEWS`` news is refused. What is older than ``STALE`` seconds when its turn
-  comes is dropped: a heartbeat is evidence of life only while it is fresh. The replica is told of such a gap. A lost
+  comes is dropped: a heartbeat is evidence of life only while it is fresh. The replica learns of such a gap. A lost
   stream takes its news with it, but for heartbeats that were not acknowledged.
 - *Kept* (order results, baseline queries, batch results): sent again on each new stream, in order, until acknowledged.
   When ``MAX_KEPT`` wait, ``has_room`` is False: new orders and queries are refused by who asks. Refusals themselves may

@@ -1,14 +1,13 @@
 """Pods become modules and are removed with them, also with failures, lost gateways and restarts."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
 from controlplane.app.base.pods import Pods
 from controlplane.app.ports import Rejected
-from controlplane.cluster.api import PODS, Resource, WatchEvent
+from controlplane.cluster.api import PODS
 from controlplane.domain.base.replies import Effect
 from controlplane.domain.facts import ClientCode, ModuleState, Reply, ReplyCode, Verb
 from controlplane.domain.identity import BaseId, ModuleKey
@@ -190,38 +189,6 @@ async def test_of_what_changes_while_writes_are_under_way_the_newest_is_written(
         shown = [body["status"]["conditions"] for body in written]
         ready = [{each["type"]: each["status"] for each in conditions}.get("Ready") for conditions in shown]
         assert ready == ["False", "True"]
-
-
-class LateDeletions(Api):
-    """An API server that sends deletions of Pods to watches 25 s late."""
-
-    def _publish(self, resource: Resource, event: WatchEvent) -> None:
-        if resource == PODS and event.type == "DELETED":
-            asyncio.get_running_loop().call_later(25.0, super()._publish, resource, event)
-        else:
-            super()._publish(resource, event)
-
-
-class BusyAndLate(LateDeletions):
-    """One that is so busy, too, that deletions have to wait."""
-
-    async def delete(self, resource: Resource, name: str, **options: Any) -> None:
-        await asyncio.sleep(28.0)
-        await super().delete(resource, name, **options)
-
-
-@pytest.mark.parametrize("api", [LateDeletions, BusyAndLate])
-async def test_a_pod_whose_deletion_is_seen_late_is_removed_once(api: type[Api]) -> None:
-    async with Stage(api()).running() as stage:
-        stage.bases.add("b1")
-        stage.put_pod("p")
-        await asyncio.sleep(5.0)
-        stage.delete_pod("p")
-        await asyncio.sleep(60.0)
-        assert stage.pod("p") is None
-        assert [call.resource for call in stage.api.made("delete")] == [PODS]
-        written = [call for call in stage.api.made("patch") if call.resource == PODS]
-        assert len(written) == 1, "Ready; none of the one that goes"
 
 
 async def test_a_pod_whose_module_stays_goes_after_the_timeout_with_an_event() -> None:
