@@ -74,7 +74,7 @@ def test_only_a_deleted_object_is_gone() -> None:
     [
         ["onboarding", "--bases", "0"],
         ["onboarding", "--bases", "5001"],
-        ["onboarding", "--logs", "/there/is/none"],
+        ["onboarding", "--logs", "/dev/null/none"],
         ["install", "--rate", "-1"],
         ["install", "--rate", "nan"],
         ["idle", "--seconds", "soon"],
