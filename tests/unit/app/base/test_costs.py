@@ -10,7 +10,6 @@ import pytest
 
 from controlplane.app.base.surroundings import LOOKS_AT_ONCE
 from controlplane.app.metrics import ACTOR_LOOKS
-from controlplane.cluster.api import Resource, WatchEvent
 from controlplane.domain.facts import BaseState, Health, Metaspace, ModuleList, Reply, ReplyCode, Verb
 from controlplane.domain.identity import BaseId
 from tests.unit.app.harness import Api, Stage
@@ -77,32 +76,6 @@ async def test_an_install_costs_one_status_and_an_uninstall_one_deletion_and_few
         await asyncio.sleep(60.0)
         assert all(stage.pod(f"p{number}") is None for number in range(MODULES))
         assert written(stage) == {"delete pods": MODULES}
-
-
-class LateWatches(Api):
-    """Sends what happened to watches after a while, as a busy API server does."""
-
-    late = 0.0
-
-    def _publish(self, resource: Resource, event: WatchEvent) -> None:
-        if self.late:
-            asyncio.get_running_loop().call_later(self.late, super()._publish, resource, event)
-        else:
-            super()._publish(resource, event)
-
-
-async def test_a_pod_whose_removal_was_asked_for_gets_no_status_however_late_the_watch_is() -> None:
-    api = LateWatches()
-    async with Stage(api).running() as stage:
-        stage.bases.add("b1")
-        stage.put_pod("p")
-        await asyncio.sleep(15.0)
-        api.calls.clear()
-        api.late = 10.0
-        stage.delete_pod("p")
-        await asyncio.sleep(60.0)
-        assert stage.pod("p") is None
-        assert written(stage) == {"delete pods": 1}
 
 
 async def test_a_pod_whose_module_left_gets_no_status_while_the_list_that_confirms_it_is_late() -> None:
