@@ -27,11 +27,13 @@ from controlplane.app.ports import ClusterError
 from controlplane.app.roster import RosterEntry
 from controlplane.domain import contract
 from controlplane.domain.base import modules, vitals
+from controlplane.domain.base.hearing import Heard
 from controlplane.domain.base.releases import Release, record, recorded
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vitals import News
 from controlplane.domain.base.vnode import place
 from controlplane.domain.base.wishes import Wish, Wishes
+from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import ModuleKey
 from controlplane.domain.objects import Condition, Node, Pod
 from controlplane.domain.remarks import Remark
@@ -143,26 +145,31 @@ class BaseActor:
         now = around.clock.monotonic()
         self._fence_seen = max(self._fence_seen, news.fence_seen)
         pods = self._pods.look(now, news.touched_at)
-        base = self._take(self._base, news, pods, now)
+        tunnels = around.gateways.heard()
+        base = self._take(self._base, news, pods, tunnels, now)
         suspended = around.leases.fence(base.id) != base.fence
         if suspended or self._fence_seen > base.fence:
             self._publish(replace(base, suspended_until=now) if suspended else base)
             if suspended or not await self._outbid():
                 return now + SUSPENDED_LOOK * (0.5 + around.random.random())
-            base, now = self._base, around.clock.monotonic()
+            base, now, tunnels = self._base, around.clock.monotonic(), around.gateways.heard()
             pods = self._pods.look(now)
         wishes = self._wishes.of(self._pods.due(pods), place(base.profile))
-        base, times = self._decide(base, pods, wishes, now)
+        base, times = self._decide(base, pods, wishes, tunnels, now)
         self._publish(base)
         times += await self._remove(pods, wishes) if base.phase is Phase.DEAD else self._write(pods, wishes)
         return min((at for at in times if at is not None), default=None)
 
     def _decide(
-        self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish], now: float
+        self,
+        base: Base,
+        pods: Sequence[Pod],
+        wishes: Sequence[Wish],
+        tunnels: Mapping[TunnelKind, Heard],
+        now: float,
     ) -> tuple[Base, list[float | None]]:
         """Judge the base, send what is due, and return its next state, and when to look again."""
         around, polling = self._around, self._polling
-        tunnels = around.gateways.heard()
         base = vitals.use_tunnel(base, tunnels, now=now)
         base, next_at = vitals.judged(
             base,
@@ -202,9 +209,11 @@ class BaseActor:
             self._around.recorder.node(self._node.node(), base.vnode, remark)
         self._around.roster.publish(base)
 
-    def _take(self, base: Base, news: News, pods: Sequence[Pod], now: float) -> Base:
+    def _take(
+        self, base: Base, news: News, pods: Sequence[Pod], tunnels: Mapping[TunnelKind, Heard], now: float
+    ) -> Base:
         wall = self._around.clock.wall()
-        base = vitals.take(base, news, now=now, wall=wall)
+        base = vitals.take(base, news, tunnels, now=now, wall=wall)
         # Results come before the list: a list that was asked for later must find them done.
         base, answered = self._orders.take_results(base, news.results, pods)
         if answered:

@@ -67,17 +67,17 @@ class Judgement:
 
 def judge(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float, outage: Outage) -> Judgement:
     """Judge a base; tunnels has those that are up, heard since they are at the earliest."""
-    signs, heard = base.signs, _heard(base, tunnels)
-    acting_since = max(base.term_began, base.suspended_until)
+    signs, heard = base.signs, listened(base, tunnels, now)
     if heard is None:
-        return Judgement(Verdict.UNHEARD, max(signs.last_seen, acting_since), None, float("-inf"))
-    since, until = max(signs.last_seen, acting_since, heard.since), min(now, heard.until)
+        since = max(signs.last_seen, base.term_began, base.suspended_until)
+        return Judgement(Verdict.UNHEARD, since, None, float("-inf"))
+    since, until = max(signs.last_seen, heard.since), heard.until
     silent = until - since
     if silent < UNREACHABLE_AFTER:
         silent_at = look_at(since + UNREACHABLE_AFTER, now)
         if not signs.failing:
             return Judgement(Verdict.ALIVE, since, silent_at, until)
-        unanswered = max(signs.last_answered, acting_since, heard.since)
+        unanswered = max(signs.last_answered, heard.since)
         one_way_at = unanswered + UNREACHABLE_AFTER
         if until < one_way_at:
             return Judgement(Verdict.ALIVE, since, min(silent_at, look_at(one_way_at, now)), until)
@@ -89,8 +89,8 @@ def judge(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float, outage
     return Judgement(verdict, since, None, until)
 
 
-def _heard(base: Base, tunnels: Mapping[TunnelKind, Heard]) -> Heard | None:
-    """Return what could be heard of the base; None while none of its tunnels is up.
+def listened(base: Base, tunnels: Mapping[TunnelKind, Heard], now: float) -> Heard | None:
+    """Return since when and up to when the base could be heard by us; None while none of its tunnels is up.
 
     Its tunnels are the current one and those that showed life not long before its last sign: silence on a tunnel that
     it never uses says nothing.
@@ -99,7 +99,10 @@ def _heard(base: Base, tunnels: Mapping[TunnelKind, Heard]) -> Heard | None:
     last = max(seen.values(), default=0.0)
     used = {kind for kind, at in seen.items() if last - at < DEAD_AFTER} or {base.profile.tunnel}
     up = [tunnels[kind] for kind in used if kind in tunnels]
-    return reduce(Heard.both, up) if up else None
+    if not up:
+        return None
+    heard = reduce(Heard.both, up)
+    return Heard(max(base.term_began, base.suspended_until, heard.since), min(now, heard.until))
 
 
 MASS_SILENCE_SHARE = 0.55

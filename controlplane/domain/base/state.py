@@ -38,7 +38,8 @@ class Signs:
     """When it last answered a command that counts: with its modules, or with the outcome of an order."""
     failing: str = ""
     """Why the last such command failed, empty when it did not."""
-    poll_failed: bool = False
+    poll_failed_at: float = float("-inf")
+    """When a question to it last failed, whatever it was about."""
     leaving: Leaving = STAYS
     metaspace_used: int | None = None
     """Bytes in use at the last answer."""

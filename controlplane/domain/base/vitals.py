@@ -7,7 +7,7 @@ from controlplane.domain import quantities
 from controlplane.domain.base import leaving, modules
 from controlplane.domain.base.hearing import Heard
 from controlplane.domain.base.leaving import Leaving
-from controlplane.domain.base.liveness import UNREACHABLE_AFTER, Judgement, Outage, Verdict, judge
+from controlplane.domain.base.liveness import UNREACHABLE_AFTER, Judgement, Outage, Verdict, judge, listened
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.unchanged import Unchanged, heard, used
 from controlplane.domain.facts import (
@@ -104,17 +104,17 @@ class News:
         self.source, self.seen_at = source, now
 
 
-def take(base: Base, news: News, *, now: float, wall: float) -> Base:
-    """Take what the base reports of itself, and signs of life."""
+def take(base: Base, news: News, tunnels: Mapping[TunnelKind, Heard], *, now: float, wall: float) -> Base:
+    """Take what the base reports of itself, and signs of life; tunnels has those that are up."""
     base = heard(base, news.unchanged)
     if news.dismissed:
         base = replace(base, signs=replace(base.signs, dismissed=True))
     if news.poll_failed is not None:
-        base = _take_failure(base, news.poll_failed)
+        base = _take_failure(base, news.poll_failed, now)
     if news.heartbeat is not None:
-        base = _take_heartbeat(base, news.heartbeat, news, now, wall)
+        base = _take_heartbeat(base, news.heartbeat, news, tunnels, now=now, wall=wall)
     if news.deactivated is not None:
-        base, own = _own(base, news.deactivated, now)
+        base, own = _own(base, news.deactivated, tunnels, now)
         if own:
             base = _with(base, leaving.goodbye(base.signs.leaving, news.deactivated.way, now))
     if news.seen_at is not None:
@@ -232,7 +232,7 @@ def remarks(before: Base, after: Base) -> Iterator[Remark]:
     """Yield what is to be said of a base for how it changed."""
     for address in after.signs.imposters[len(before.signs.imposters) :]:
         known = after.profile.address
-        message = f"{address} uses identity {after.id}, which the live base at {known} has: refused"
+        message = f"{address} uses identity {after.id}, which the base at {known} has: refused"
         yield Remark(True, "IdentityClash", message)
     doubt = after.signs.leaving.doubt
     if before.signs.leaving.doubt_shown_at != after.signs.leaving.doubt_shown_at:
@@ -247,9 +247,9 @@ def remarks(before: Base, after: Base) -> Iterator[Remark]:
         yield Remark(False, "BaseReachable", f"base {after.id} answers again")
 
 
-def _take_failure(base: Base, failed: PollFailed) -> Base:
+def _take_failure(base: Base, failed: PollFailed, now: float) -> Base:
     """A base that is at work on an order may be too busy to answer; that it cannot be reached is another matter."""
-    signs = replace(base.signs, poll_failed=True)
+    signs = replace(base.signs, poll_failed_at=now)
     busy = failed.failure is PollFailure.NO_ANSWER and bool(base.modules.in_flight)
     if failed.modules and failed.failure is not PollFailure.UNSPECIFIED and not busy:
         signs = replace(signs, failing=failed.reason or failed.failure.value)
@@ -258,8 +258,10 @@ def _take_failure(base: Base, failed: PollFailed) -> Base:
     return replace(base, signs=signs)
 
 
-def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wall: float) -> Base:
-    base, own = _own(base, heartbeat, now)
+def _take_heartbeat(
+    base: Base, heartbeat: Heartbeat, news: News, tunnels: Mapping[TunnelKind, Heard], *, now: float, wall: float
+) -> Base:
+    base, own = _own(base, heartbeat, tunnels, now)
     if not own:
         return base
     profile = base.profile.with_heartbeat(heartbeat)
@@ -273,16 +275,18 @@ def _take_heartbeat(base: Base, heartbeat: Heartbeat, news: News, now: float, wa
     return base
 
 
-def _own(base: Base, heartbeat: Heartbeat, now: float) -> tuple[Base, bool]:
-    """Return whether a heartbeat is the base's own: nobody may use its identity elsewhere while the base is alive."""
+def _own(base: Base, heartbeat: Heartbeat, tunnels: Mapping[TunnelKind, Heard], now: float) -> tuple[Base, bool]:
+    """Return whether a heartbeat is the base's own: nobody may use its identity elsewhere while it may be alive."""
     signs, known, address = base.signs, base.profile.address, heartbeat.address
     if not address.port or not known.port or address == known:
         return base, True
-    if now - max(signs.last_seen, base.term_began) >= UNREACHABLE_AFTER:
-        return base, True
-    # After a takeover only the Node vouches for the old address; when nobody answers there, it is outdated.
-    if not signs.last_seen and signs.poll_failed:
-        return base, True
+    heard = listened(base, tunnels, now)
+    if heard is not None:
+        if heard.until - max(signs.last_seen, heard.since) >= UNREACHABLE_AFTER:
+            return base, True
+        # It was not seen since it can be heard: when nobody answers at the old address either, that is outdated.
+        if signs.last_seen < heard.since <= signs.poll_failed_at:
+            return base, True
     imposters = signs.imposters
     if str(address) not in imposters and len(imposters) < IMPOSTERS_KEPT:
         imposters = (*imposters, str(address))

@@ -7,7 +7,7 @@ import pytest
 
 from controlplane.cluster.api import LEASES, NODES, PODS
 from controlplane.domain.base import vnode
-from controlplane.domain.facts import Address, BaseState, Heartbeat
+from controlplane.domain.facts import BaseState, Heartbeat
 from controlplane.domain.identity import BaseId
 from tests.unit.app.harness import ADDRESS, Api, Stage
 
@@ -225,27 +225,6 @@ async def test_a_node_removed_by_hand_comes_back_while_its_base_is_alive() -> No
         stage.api.remove(NODES, "vnode.b1.dev")
         await asyncio.sleep(2.0)
         assert stage.ready("node", base) == "True"
-
-
-async def test_a_live_base_is_not_taken_over_from_another_address() -> None:
-    async with Stage(Api()).running() as stage:
-        base = stage.bases.add("b1")
-        await asyncio.sleep(5.0)
-        for _ in range(3):
-            stage.bases.heartbeat("b1", Address("10.0.0.66", 1238))
-            stage.bases.heartbeat("b1", Address("10.0.0.66", 1238), BaseState.DEACTIVATED)
-        await asyncio.sleep(5.0)
-        node = stage.node()
-        assert node is not None
-        assert node["metadata"]["annotations"]["base.koupleless.io/address"] == str(ADDRESS)
-        assert stage.reasons().count("IdentityClash") == 1
-        stage.bases.silence(base)
-        await asyncio.sleep(30.0)
-        stage.bases.heartbeat("b1", Address("10.0.0.66", 1238))
-        await asyncio.sleep(1.0)
-        node = stage.node()
-        assert node is not None
-        assert node["metadata"]["annotations"]["base.koupleless.io/address"] == "10.0.0.66:1238"
 
 
 async def test_a_current_node_is_compared_only_when_something_changed(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.base import modules, vitals
+from controlplane.domain.base.hearing import Heard
 from controlplane.domain.base.modules import NO_MODULES, take_list
 from controlplane.domain.base.state import Base, Phase, Signs
 from controlplane.domain.base.unchanged import Unchanged, heard
@@ -38,6 +39,7 @@ MODULE = Module(ModuleKey("biz1", "1"), ModuleState.ACTIVATED)
 HEARTBEAT = Heartbeat("shop", "1", "c", "shop-0", ADDRESS, BaseState.ACTIVATED, OWN_WAY)
 HEALTH = Health(BaseState.ACTIVATED, Metaspace(100, 1 << 28), "17", cpus=4, heap=1000, cpu=5.0)
 LIST = ModuleList((MODULE,), complete=True, unchanged=False, epoch=1)
+HEARD = {TunnelKind.HTTP: Heard(), TunnelKind.MQTT: Heard()}
 SAME_LIST = ModuleList((), complete=True, unchanged=True, epoch=1)
 
 
@@ -55,7 +57,7 @@ def taken(base: Base, fact: Fact, source: GatewayInfo, now: float) -> Base:
     """Return the base after a look at a report."""
     news = News()
     news.add(fact, source, now)
-    base = vitals.take(base, news, now=now, wall=now)
+    base = vitals.take(base, news, HEARD, now=now, wall=now)
     return replace(base, modules=take_list(base.modules, news.modules)) if news.modules is not None else base
 
 
@@ -103,10 +105,10 @@ def test_looking_later_shows_the_same(reports: list[tuple[tuple[Fact, GatewayInf
         if news.unchanged.take(lazy, fact, source, now, now):
             assert shown(heard(lazy, news.unchanged)) == shown(at_once)
         else:
-            lazy = vitals.take(lazy, news, now=now, wall=now)
+            lazy = vitals.take(lazy, news, HEARD, now=now, wall=now)
             lazy, news = taken(lazy, fact, source, now), News()
             assert shown(lazy) == shown(at_once)
-    lazy = vitals.take(lazy, news, now=now, wall=now)
+    lazy = vitals.take(lazy, news, HEARD, now=now, wall=now)
     assert shown(lazy) == shown(at_once)
 
 
