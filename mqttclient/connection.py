@@ -31,7 +31,7 @@ OPEN_TIMEOUT = 30.0
 ANSWER_TIMEOUT = 10.0
 """Seconds for SUBACK and UNSUBACK."""
 MAX_PUBLISHES = 8_192
-"""Most messages without PUBACK; packet ids are 16 bits."""
+"""Most messages that are not written, or without PUBACK; packet ids are 16 bits."""
 LOOKS = 20
 """How often in a keepalive the connection is looked after."""
 _REFUSED = 0x80
@@ -132,13 +132,13 @@ class MqttConnection:
         if (failure := self._accepted.result()) is not None:
             raise failure
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
-        """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> asyncio.Future[None]:
+        """Send; the future is done with PUBACK, with QoS 0 once it is written, or raises Lost. Raises NotSent."""
         if not self.up:
             raise NotSent("no connection to the broker")
         if len(self._publishes) >= MAX_PUBLISHES:
             raise NotSent("too many messages wait for the broker")
-        sent = self._client.publish(topic, payload, qos=1, retain=retain)
+        sent = self._client.publish(topic, payload, qos=qos, retain=retain)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise NotSent(f"paho: {sent.rc.name}")
         future: asyncio.Future[None] = self._loop.create_future()

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import NoReturn, Protocol, TypeAlias
+from typing import NoReturn, Protocol
 
 import structlog
 
@@ -29,8 +29,11 @@ CLASH_AFTER = 3
 """Connections in a row that do not last, and end unasked, after which a clash of client ids is suspected."""
 
 
-Publish: TypeAlias = Callable[[str, bytes], asyncio.Future[None]]
-"""Sends to a topic: ``Broker.publish``."""
+class Publish(Protocol):
+    """Sends to a topic: ``Broker.publish``."""
+
+    def __call__(self, topic: str, payload: bytes, *, qos: int = 1) -> asyncio.Future[None]:
+        """Send; the future is done with PUBACK, with QoS 0 once it is written, or raises Lost. Raises NotSent."""
 
 
 class Client(Protocol):
@@ -66,11 +69,11 @@ class Broker:
         up = self._connection is not None and self._connection.up
         return "" if up else f"no broker at {self._where}: {self._trouble}"
 
-    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
-        """Send with QoS 1; the future is done with PUBACK, or raises Lost. Raises NotSent."""
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> asyncio.Future[None]:
+        """Send as ``Publish`` says."""
         if self._connection is None:
             raise NotSent(self.trouble)
-        return self._connection.publish(topic, payload)
+        return self._connection.publish(topic, payload, qos=qos)
 
     async def run(self, client: Client) -> NoReturn:
         """Keep the connection for the client until cancelled."""

@@ -4,8 +4,8 @@ An order that was not handed to the broker had no effect. One that was, and whos
 control plane then asks for the module list. So it is when the connection ends in between, or this gateway.
 
 The answer to a question is the next list, or health, of that base, whoever asked for it; ``clocks`` decides which epoch
-a list counts for. What nobody here asked for is reported too if this gateway watches the base, and dropped if it does
-not.
+a list counts for. A poll has QoS 0: one that is lost is made up for by the next. What nobody here asked for is reported
+too if this gateway watches the base, and dropped if it does not.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class MqttTunnel:
             return pb.OrderResult(reply=await answer)
 
     async def _question(self, order: pb.Order, timeout: float) -> pb.OrderResult:
-        said = await self.question(order.base_id, order.verb, timeout=timeout)
+        said = await self.question(order.base_id, order.verb, timeout=timeout, qos=1)
         if isinstance(said, Negative):
             return pb.OrderResult(reply=said.reply)
         self._report(said)
@@ -123,7 +123,7 @@ class MqttTunnel:
         """Return what a watched base said, or how asking it failed."""
         timeout = self._timeouts[verb]
         try:
-            said = await self.question(watch.base_id, verb, timeout=timeout)
+            said = await self.question(watch.base_id, verb, timeout=timeout, qos=0)
         except (NotSent, Lost):
             # Tunnel state reports that; it says nothing of the base.
             return Answer(None, "tunnel", alive=False)
@@ -136,23 +136,23 @@ class MqttTunnel:
         behind = said.HasField("modules") and epochs is not None and said.modules.epoch != epochs.current
         return Answer(said, again_after=CONFIRM if behind else None)
 
-    async def question(self, base: str, verb: pb.Verb.ValueType, *, timeout: float) -> Said:
+    async def question(self, base: str, verb: pb.Verb.ValueType, *, timeout: float, qos: int) -> Said:
         """Ask a base. Raises NotSent, Lost, or TimeoutError when it does not answer."""
         key = base, verb
         answer: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
         self._waiting[key].append(answer)
         try:
+            self._publish(base, verb, commands.EMPTY, qos=qos)
             async with asyncio.timeout(timeout):
-                await self._publish(base, verb, commands.EMPTY)
                 return await answer
         finally:
             self._waiting[key].remove(answer)
             if not self._waiting[key]:
                 del self._waiting[key]
 
-    def _publish(self, base: str, verb: pb.Verb.ValueType, body: bytes) -> asyncio.Future[None]:
+    def _publish(self, base: str, verb: pb.Verb.ValueType, body: bytes, *, qos: int = 1) -> asyncio.Future[None]:
         PUBLISHED.labels(command=COMMANDS[verb]).inc()
-        return self._send(topics.command(self._env, base, verb), body)
+        return self._send(topics.command(self._env, base, verb), body, qos=qos)
 
     # What bases answer.
 

@@ -92,7 +92,7 @@ async def _published(data: bytes) -> object:
         reports.append(message)
         return True
 
-    def publish(*_: object) -> asyncio.Future[None]:
+    def publish(topic: str, payload: bytes, *, qos: int = 1) -> asyncio.Future[None]:
         done: asyncio.Future[None] = loop.create_future()
         done.set_result(None)
         return done

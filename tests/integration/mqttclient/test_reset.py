@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from mqttclient.connection import MqttConnection
+from mqttclient.connection import MAX_PUBLISHES, MqttConnection
 from mqttclient.failures import Lost, NotSent
 from mqttclient.settings import BrokerSettings
 
@@ -74,15 +74,16 @@ async def unreported(end: Callable[[asyncio.StreamWriter], None]) -> None:
             connection.publish("topic", b"payload")
 
 
-async def refused() -> None:
+async def refused(qos: int) -> None:
     async with connected() as (connection, writer):
         connection._loop = UnwatchedLoop(connection._loop)  # type: ignore[assignment]
-        sent = [connection.publish("topic", b"x" * 2**20) for _ in range(8)]
+        sent = [connection.publish("topic", b"x" * 2**20, qos=qos) for _ in range(8)]
         await asyncio.sleep(0)
         by_reset(writer)
         async with asyncio.timeout(WITHIN):
             assert await connection.ended
-        for future in sent:
+        # The first with QoS 0 were written before.
+        for future in sent if qos else sent[-1:]:
             with pytest.raises(Lost):
                 await future
 
@@ -103,5 +104,31 @@ def test_a_broker_that_does_not_answer_unsubscribe_changes_nothing(monkeypatch: 
     uvloop.run(unanswered())
 
 
-def test_a_loop_that_gave_the_socket_up_fails_no_publish() -> None:
-    uvloop.run(refused())
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_loop_that_gave_the_socket_up_fails_no_publish(qos: int) -> None:
+    uvloop.run(refused(qos))
+
+
+async def unacknowledged() -> None:
+    async with connected() as (connection, _):
+        kept = connection.publish("topic", b"payload")
+        async with asyncio.timeout(WITHIN):
+            await connection.publish("topic", b"payload", qos=0)
+        assert not kept.done()
+
+
+def test_what_has_qos_0_is_sent_once_it_is_written() -> None:
+    uvloop.run(unacknowledged())
+
+
+async def crowded(qos: int) -> None:
+    async with connected() as (connection, _):
+        for _ in range(MAX_PUBLISHES):
+            connection.publish("topic", b"payload", qos=qos)
+        with pytest.raises(NotSent, match="too many"):
+            connection.publish("topic", b"payload", qos=qos)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_waits_to_be_sent_is_bounded(qos: int) -> None:
+    uvloop.run(crowded(qos))

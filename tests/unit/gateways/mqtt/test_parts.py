@@ -49,7 +49,7 @@ class Scene:
             raise Unavailable("nobody is there")
         return [MODULE]
 
-    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> asyncio.Future[None]:
         self.sent.append((topic, payload))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.lost:

@@ -21,14 +21,14 @@ AHEAD = 3600.0
 class FakeBroker:
     def __init__(self) -> None:
         self.ready = True
-        self.sent: list[tuple[float, str]] = []
+        self.sent: list[tuple[float, str, int]] = []
 
-    def publish(self, topic: str, payload: bytes) -> asyncio.Future[None]:
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> asyncio.Future[None]:
         if not self.ready:
             raise NotSent("no broker")
         assert payload == b"{}"
         loop = asyncio.get_running_loop()
-        self.sent.append((round(loop.time(), 2), topic))
+        self.sent.append((round(loop.time(), 2), topic, qos))
         future: asyncio.Future[None] = loop.create_future()
         future.set_result(None)
         return future
@@ -54,7 +54,7 @@ class Scene:
         return self.tunnel.listed(report, stamp, self.clocks.made_at("a", stamp, now))
 
     def asked(self) -> list[float]:
-        return [at for at, topic in self.broker.sent if topic == "koupleless_dev/a/queryAllBiz"]
+        return [at for at, topic, _ in self.broker.sent if topic == "koupleless_dev/a/queryAllBiz"]
 
     def epochs(self) -> list[int]:
         return [report.modules.epoch for report in self.reports if report.HasField("modules")]
@@ -152,8 +152,24 @@ async def test_a_negative_answer_is_a_failed_poll(scene: Scene) -> None:
     assert len(scene.reports) == 1
 
 
+async def test_what_is_asked_again_has_qos_0_and_what_is_asked_once_qos_1(scene: Scene) -> None:
+    scene.tunnel.watch(WATCH)
+    await asyncio.sleep(0.1)
+    await scene.tunnel.prober.close()
+    assert {(topic, qos) for _, topic, qos in scene.broker.sent} == {
+        ("koupleless_dev/a/queryAllBiz", 0),
+        ("koupleless_dev/a/health", 0),
+    }
+    scene.broker.sent.clear()
+    order = pb.Order(base_id="a", verb=pb.VERB_HEALTH)
+    order.timeout.FromSeconds(1)
+    result = await scene.tunnel.execute(order)
+    assert result.unknown.message == "no answer within 0.8 s"
+    assert [(topic, qos) for _, topic, qos in scene.broker.sent] == [("koupleless_dev/a/health", 1)]
+
+
 async def test_two_equal_questions_get_the_same_answer(scene: Scene) -> None:
-    both = asyncio.gather(*(scene.tunnel.question("a", pb.VERB_HEALTH, timeout=5) for _ in range(2)))
+    both = asyncio.gather(*(scene.tunnel.question("a", pb.VERB_HEALTH, timeout=5, qos=0) for _ in range(2)))
     await asyncio.sleep(1)
     assert scene.tunnel.concerns("a")
     scene.tunnel.answered("a", pb.VERB_HEALTH, HEALTH)
