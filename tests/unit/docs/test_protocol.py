@@ -119,7 +119,7 @@ def test_validation_errors_have_no_cause() -> None:
 
 
 def test_mqtt_messages_have_qos_1_no_retain_and_no_identity() -> None:
-    assert "publish everything with QoS 1, not retained" in PAGE
+    assert "Everything recorded has QoS 1 and is not retained" in PAGE
     assert {(message.qos, message.retain) for message in MQTT.values()} == {(1, False)}
     assert "baseIdentity" not in "".join(message.payload.decode() for message in MQTT.values())
 
