@@ -100,15 +100,18 @@ class NodeReconciler:
         differs = vnode.metadata_differs(current, spec)
         if differs and now < self._metadata_written + METADATA_APART:
             return None, self._metadata_written + METADATA_APART
-        status = vnode.status_to_write(current.status, spec.status)
-        if status is None and now >= refresh_at:
-            status = spec.status
+        status = vnode.with_times(current.status, spec.status)
+        stale = now >= refresh_at or not vnode.shows(current.status, status)
         repair_at = self._status_written + REPAIR_APART
-        held = status is not None and status == self._written and now < repair_at
-        if differs or (status is not None and not held):
-            return partial(self._write, current, spec, None if held else status, metadata=differs), refresh_at
+        held = stale and status == self._written and now < repair_at
+        writes = stale and not held
+        if differs or writes:
+            return partial(self._write, current, spec, status if writes else None, metadata=differs), refresh_at
         if held:
             return None, repair_at
+        if self._written == current.status:
+            # One object in place of two that are equal.
+            self._written = current.status
         self._right = seen
         return None, refresh_at
 

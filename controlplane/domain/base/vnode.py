@@ -274,14 +274,15 @@ def outdated(node: Node, spec: Node) -> frozenset[str]:
     return frozenset({contract.ANNOTATION_METRICS_PATH} & node.annotations.keys() - spec.annotations.keys())
 
 
-def status_to_write(current: NodeStatus, wanted: NodeStatus) -> NodeStatus | None:
-    """Return the status with transition times kept where a condition stays, or None when the Node says all that.
+def with_times(current: NodeStatus, wanted: NodeStatus) -> NodeStatus:
+    """Return the wanted status with the transition times of conditions that stay as they are."""
+    return replace(wanted, conditions=tuple(each.after(current.conditions) for each in wanted.conditions))
 
-    Conditions that are not ours are left to others.
-    """
-    wanted = replace(wanted, conditions=tuple(each.after(current.conditions) for each in wanted.conditions))
+
+def shows(current: NodeStatus, wanted: NodeStatus) -> bool:
+    """Return whether a Node's status says all that is wanted; conditions that are not ours are left to others."""
     same = set(wanted.conditions) <= set(current.conditions)
-    return None if same and replace(current, conditions=wanted.conditions) == wanted else wanted
+    return same and replace(current, conditions=wanted.conditions) == wanted
 
 
 def kubelet_of(node: Node) -> Address | None:

@@ -1,14 +1,17 @@
 """A base becomes a VNode, which is removed with the base and for no other reason."""
 
 import asyncio
+import gc
 from unittest.mock import Mock
 
 import pytest
 
+from controlplane.app.base.node import STATUS_REFRESH
 from controlplane.cluster.api import LEASES, NODES, PODS
 from controlplane.domain.base import vnode
 from controlplane.domain.facts import BaseState, Heartbeat
 from controlplane.domain.identity import BaseId
+from controlplane.domain.objects import NodeStatus
 from tests.unit.app.harness import ADDRESS, Api, Stage
 
 pytestmark = pytest.mark.looptime
@@ -301,3 +304,29 @@ async def test_a_lease_taken_by_somebody_else_ends_our_term() -> None:
         await asyncio.sleep(10.0)
         assert stage.link.orders == []
         assert stage.node() is not None
+
+
+def times(stage: Stage, name: str) -> set[str]:
+    """Return the times of that name in the conditions of the Node."""
+    node = stage.node()
+    assert node is not None
+    return {condition[name] for condition in node["status"]["conditions"]}
+
+
+async def test_a_status_that_is_refreshed_keeps_its_transition_times() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        transitions, heartbeats = times(stage, "lastTransitionTime"), times(stage, "lastHeartbeatTime")
+        await asyncio.sleep(2 * STATUS_REFRESH)
+        assert times(stage, "lastTransitionTime") == transitions
+        assert min(times(stage, "lastHeartbeatTime")) > max(heartbeats)
+
+
+async def test_a_status_is_in_memory_once_after_it_was_refreshed_too() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("refreshed")
+        await asyncio.sleep(2 * STATUS_REFRESH)
+        gc.collect()
+        statuses = [each for each in gc.get_objects() if isinstance(each, NodeStatus)]
+        assert [each.machine_id for each in statuses].count("refreshed") == 1
