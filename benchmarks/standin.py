@@ -51,8 +51,9 @@ class Watch:
         self._is_asked = is_asked
         self._waiting: list[bytes] = []
 
-    def begin(self, changes: list[Change], seconds: float) -> None:
-        """Send what has changed, and then what changes."""
+    def begin(self, changes: list[Change], seconds: float, *, bookmarks: bool) -> None:
+        """Send what has changed, and then what changes; bookmarks: and at the end how far it came."""
+        self._bookmarks = bookmarks
         self._transport.write(_STREAM)
         for change in changes:
             self.offer(change)
@@ -79,7 +80,8 @@ class Watch:
 
     def _end(self) -> None:
         self.stop()
-        self._waiting.append(bookmark(self._objects.version))
+        if self._bookmarks:
+            self._waiting.append(bookmark(self._objects.version))
         self._flush()
         self._transport.write(b"0\r\n\r\n")
 
@@ -164,7 +166,8 @@ class Connection(asyncio.Protocol):
             changes = objects.after(key.resource, query.get("resourceVersion", "0"))
             is_asked = selection(key.resource, key.namespace, labels, values)
             self._watch = Watch(self._stand_in, self._transport, key.resource, is_asked)
-            self._watch.begin(changes, float(query.get("timeoutSeconds", WATCH_SECONDS)))
+            seconds, bookmarks = query.get("timeoutSeconds", WATCH_SECONDS), query.get("allowWatchBookmarks") == "true"
+            self._watch.begin(changes, float(seconds), bookmarks=bookmarks)
         else:
             self._send(200, objects.collection(key, labels, values))
 

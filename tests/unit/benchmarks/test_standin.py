@@ -102,7 +102,7 @@ def test_the_version_comes_before_what_users_choose(client: Client) -> None:
 async def test_a_watch_gets_what_was_missed_what_changes_and_how_far_it_came(stand_in: StandIn, client: Client) -> None:
     watcher = Client(stand_in)
     client.ask("POST", LEASES, lease("before", app="x"))
-    watcher.watch(LEASES, "1", labelSelector="app=x")
+    watcher.watch(LEASES, "1", labelSelector="app=x", allowWatchBookmarks="true")
     client.ask("POST", LEASES, lease("other", app="y"))
     client.ask("PATCH", f"{LEASES}/other", {"metadata": {"labels": {"app": "x"}}})
     client.ask("PATCH", f"{LEASES}/other", {"metadata": {"labels": {"app": "z"}}})
@@ -120,6 +120,16 @@ async def test_a_watch_gets_what_was_missed_what_changes_and_how_far_it_came(sta
 
 
 @pytest.mark.looptime
+@pytest.mark.looptime
+async def test_a_watch_that_does_not_ask_for_bookmarks_gets_none(stand_in: StandIn, client: Client) -> None:
+    watcher = Client(stand_in)
+    watcher.watch(LEASES, "0")
+    client.ask("POST", LEASES, lease("a"))
+    await asyncio.sleep(6)
+    assert watcher.events() == [("ADDED", "a")]
+    assert watcher.sent[-1] == b"0\r\n\r\n"
+
+
 async def test_a_watch_ends_with_its_connection(stand_in: StandIn, client: Client) -> None:
     client.watch(LEASES, "1")
     client.connection.connection_lost(None)
