@@ -70,7 +70,7 @@ class NodeReconciler:
         return self._had_node and self.node() is None
 
     def due(self, base: Base, *, fault: str) -> tuple[Work | None, float | None]:
-        """Return what brings the Node to what it should be, if it is not, and when to look again without news.
+        """Return what brings the Node to what it should be, or, if there is nothing, when to look again without news.
 
         fault says in words why its tunnel cannot be used, empty when it can.
         """
@@ -106,7 +106,7 @@ class NodeReconciler:
         held = stale and status == self._written and now < repair_at
         writes = stale and not held
         if differs or writes:
-            return partial(self._write, current, spec, status if writes else None, metadata=differs), refresh_at
+            return partial(self._write, current, spec, status if writes else None, metadata=differs), None
         if held:
             return None, repair_at
         if self._written == current.status:
