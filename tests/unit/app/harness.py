@@ -19,6 +19,7 @@ from controlplane.app.fleet.fleet import Fleet
 from controlplane.app.fleet.foreignpods import ForeignPods
 from controlplane.app.fleet.router import ReportRouter
 from controlplane.app.gateways import GatewayDirectory
+from controlplane.app.metrics import ACTOR_LOOKS
 from controlplane.app.outages import Outages
 from controlplane.app.ownership.leases import LeaseKeeper
 from controlplane.app.ownership.membership import Membership
@@ -58,6 +59,8 @@ from tests.fakes.gateway import FakeLink
 from tests.fakes.probes import FakeProbes
 
 ADDRESS = Address("10.0.0.7", 1238)
+LOOKS_AT_ONCE, LOOKS_A_SECOND = 50, 4
+"""At most so many times is a base looked at: one that is looked at all the time makes the control plane late."""
 HOME = Way(peer=ADDRESS.ip)
 """How bases come."""
 
@@ -364,9 +367,13 @@ class Stage:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part, name=name) for name, part in parts.items()]
             self.connect()
+            looks, began = ACTOR_LOOKS._value.get(), asyncio.get_running_loop().time()
             await asyncio.sleep(0.5)
             try:
                 yield self
+                looks, seconds = ACTOR_LOOKS._value.get() - looks, asyncio.get_running_loop().time() - began
+                bases = len(self.bases.modules | self.bases.watches) + 1
+                assert looks <= bases * (LOOKS_AT_ONCE + LOOKS_A_SECOND * seconds), f"{looks} looks in {seconds} s"
             finally:
                 for task in tasks:
                     task.cancel()

@@ -1,18 +1,14 @@
 """A base about which there is nothing new costs next to nothing, and is judged as if it were looked at all the time."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from controlplane.app.base.node import STATUS_REFRESH
 from controlplane.app.metrics import ACTOR_LOOKS
 from controlplane.app.policy import Policy
-from controlplane.cluster.api import NODES, Json, Resource
 from controlplane.domain.facts import BaseState, Health, Metaspace, ModuleList
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership.lease import Times
-from tests.unit.app.base.test_costs import written
 from tests.unit.app.harness import Api, Stage
 
 pytestmark = pytest.mark.looptime
@@ -102,22 +98,3 @@ async def test_leases_that_last_longer_are_renewed_less_often(duration: int, mos
         renewals = [call for call in stage.api.made("patch") if "vnode.b1.dev" in call.subject]
         assert len(renewals) <= most * 10
         assert stage.ready("node", "b1") == "True"
-
-
-class Slow(Api):
-    """An API server that takes long for the status of a Node."""
-
-    async def patch(self, resource: Resource, name: str, patch: Json, **options: Any) -> Json:
-        if resource == NODES:
-            await asyncio.sleep(30.0)
-        return await super().patch(resource, name, patch, **options)
-
-
-async def test_a_base_is_not_looked_at_for_a_write_that_is_under_way() -> None:
-    async with Stage(Slow()).running() as stage:
-        await idle(stage)
-        before = ACTOR_LOOKS._value.get()
-        stage.api.calls.clear()
-        await live(stage, 2 * STATUS_REFRESH)
-        assert written(stage) == {"patch nodes/status": 1}
-        assert ACTOR_LOOKS._value.get() - before <= 30

@@ -1,13 +1,15 @@
 """What follows from the control plane's own writes: looked at once, later, and never forgotten."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from controlplane.app.base.node import STATUS_REFRESH
 from controlplane.app.metrics import ACTOR_LOOKS
 from controlplane.app.ports import Transient
 from controlplane.app.roster import LATER
-from controlplane.cluster.api import PODS, Resource, WatchEvent
+from controlplane.cluster.api import NODES, PODS, Json, Resource, WatchEvent
 from controlplane.domain.facts import ModuleState, Verb
 from controlplane.domain.identity import ModuleKey
 from tests.unit.app.harness import Api, Stage
@@ -160,3 +162,33 @@ async def test_a_list_that_something_waits_for_is_asked_for_at_once() -> None:
         assert [order.verb for order in stage.link.orders] == [Verb.INSTALL, Verb.UNINSTALL]
         await asyncio.sleep(0.5)
         assert stage.pod("p") is None
+
+
+class SlowWrites(Api):
+    """Takes half a minute for each write of a Node or Pod."""
+
+    async def patch(self, resource: Resource, name: str, patch: Json, **options: Any) -> Json:
+        if resource in (NODES, PODS):
+            await asyncio.sleep(30.0)
+        return await super().patch(resource, name, patch, **options)
+
+    async def delete(self, resource: Resource, name: str, **options: Any) -> None:
+        await asyncio.sleep(30.0)
+        await super().delete(resource, name, **options)
+
+
+async def test_a_base_is_not_looked_at_while_writes_are_under_way() -> None:
+    async with Stage(SlowWrites()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(15.0)
+        before = looks()
+        for number in range(5):
+            stage.put_pod(f"p{number}", module=f"biz{number}")
+            await asyncio.sleep(STATUS_REFRESH / 3)
+        assert all(stage.ready("pod", f"p{number}") == "True" for number in range(5))
+        stage.put_pod("broken", module="broken", container={"image": "nonsense"})
+        for number in range(5):
+            stage.delete_pod(f"p{number}")
+        await asyncio.sleep(STATUS_REFRESH)
+        assert not any(stage.pod(f"p{number}") for number in range(5))
+        assert looks() - before <= 150
