@@ -28,8 +28,8 @@ def remaining(pod: Pod, wall: float) -> float | None:
 
 
 def next_at(pods: Iterable[Pod], now: float, wall: float) -> float | None:
-    """Return when the first of these Pods has been active for too long, in the time of now."""
-    times = [left for pod in pods if (left := remaining(pod, wall)) is not None]
+    """Return when the next of these Pods will have been active for too long, in the time of now."""
+    times = [left for pod in pods if (left := remaining(pod, wall))]
     return now + min(times) if times else None
 
 

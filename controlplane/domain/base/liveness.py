@@ -69,8 +69,7 @@ def judge(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float, outage
     """Judge a base; tunnels has those that are up, heard since they are at the earliest."""
     signs, heard = base.signs, listened(base, tunnels, now)
     if heard is None:
-        since = max(signs.last_seen, base.term_began, base.suspended_until)
-        return Judgement(Verdict.UNHEARD, since, None, float("-inf"))
+        return Judgement(Verdict.UNHEARD, signs.last_seen, None, float("-inf"))
     since, until = max(signs.last_seen, heard.since), heard.until
     silent = until - since
     if silent < UNREACHABLE_AFTER:

@@ -59,10 +59,10 @@ from tests.fakes.gateway import FakeLink
 from tests.fakes.probes import FakeProbes
 
 ADDRESS = Address("10.0.0.7", 1238)
-LOOKS_AT_ONCE, LOOKS_A_SECOND = 50, 4
-"""At most so many times is a base looked at: one that is looked at all the time makes the control plane late."""
 HOME = Way(peer=ADDRESS.ip)
 """How bases come."""
+LOOKS_IN_ALL, LOOKS_A_SECOND = 50, 4
+"""A base is looked at so often at most: one that is looked at all the time makes the control plane late."""
 
 
 class LoopClock:
@@ -367,13 +367,13 @@ class Stage:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part, name=name) for name, part in parts.items()]
             self.connect()
-            looks, began = ACTOR_LOOKS._value.get(), asyncio.get_running_loop().time()
+            before, began = ACTOR_LOOKS._value.get(), asyncio.get_running_loop().time()
             await asyncio.sleep(0.5)
             try:
                 yield self
-                looks, seconds = ACTOR_LOOKS._value.get() - looks, asyncio.get_running_loop().time() - began
+                looks, seconds = ACTOR_LOOKS._value.get() - before, asyncio.get_running_loop().time() - began
                 bases = len(self.bases.modules | self.bases.watches) + 1
-                assert looks <= bases * (LOOKS_AT_ONCE + LOOKS_A_SECOND * seconds), f"{looks} looks in {seconds} s"
+                assert looks <= bases * (LOOKS_IN_ALL + LOOKS_A_SECOND * seconds), f"{looks} looks in {seconds} s"
             finally:
                 for task in tasks:
                     task.cancel()

@@ -120,7 +120,6 @@ async def test_a_watch_gets_what_was_missed_what_changes_and_how_far_it_came(sta
 
 
 @pytest.mark.looptime
-@pytest.mark.looptime
 async def test_a_watch_that_does_not_ask_for_bookmarks_gets_none(stand_in: StandIn, client: Client) -> None:
     watcher = Client(stand_in)
     watcher.watch(LEASES, "0")
@@ -130,6 +129,7 @@ async def test_a_watch_that_does_not_ask_for_bookmarks_gets_none(stand_in: Stand
     assert watcher.sent[-1] == b"0\r\n\r\n"
 
 
+@pytest.mark.looptime
 async def test_a_watch_ends_with_its_connection(stand_in: StandIn, client: Client) -> None:
     client.watch(LEASES, "1")
     client.connection.connection_lost(None)

@@ -187,6 +187,7 @@ async def test_a_base_is_not_looked_at_while_writes_are_under_way() -> None:
             await asyncio.sleep(STATUS_REFRESH / 3)
         assert all(stage.ready("pod", f"p{number}") == "True" for number in range(5))
         stage.put_pod("broken", module="broken", container={"image": "nonsense"})
+        stage.put_pod("short", module="short", spec={"activeDeadlineSeconds": 60})
         for number in range(5):
             stage.delete_pod(f"p{number}")
         await asyncio.sleep(STATUS_REFRESH)

@@ -45,6 +45,7 @@ def test_no_time_remains_after_the_deadline() -> None:
 def test_the_earliest_deadline_is_next() -> None:
     assert deadline.next_at([limited(90), limited(60), limited(None)], 100.0, BEGAN + 10) == 150.0
     assert deadline.next_at([limited(None)], 100.0, BEGAN) is None
+    assert deadline.next_at([limited(60), limited(90)], 100.0, BEGAN + 70) == 120.0, "the first is due already"
 
 
 def test_a_pod_after_its_deadline_has_failed_permanently() -> None:
