@@ -64,6 +64,9 @@ DEPLOYMENTS_IGNORED = Gauge(
 FOREIGN_PODS = Counter(
     "koupleless_foreign_pods_total", "Pods on VNodes that are not modules, by what was done", ["what"]
 )
+REPAIRS = Counter(
+    "koupleless_repairs_total", "Writes that put right what somebody else had changed, by what was written", ["what"]
+)
 UNINSTALL_TIMEOUTS = Counter(
     "koupleless_uninstall_timeouts_total", "Pods removed although a module of theirs did not leave its base in time"
 )

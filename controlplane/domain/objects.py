@@ -205,6 +205,16 @@ class PodStatus:
     others: tuple[ContainerStatus, ...] = ()
 
     @property
+    def fingerprint(self) -> int:
+        """Return a number that is the same for all statuses that say the same, whatever times and counts they have."""
+        conditions = frozenset((each.type, each.status, each.reason, each.message) for each in self.conditions)
+        containers = tuple(
+            (each.name, each.kind, each.ready, each.reason, each.message, each.exit_code, each.started)
+            for each in (*self.containers, *self.others)
+        )
+        return hash((self.phase, self.reason, self.message, self.pod_ip, self.host_ip, conditions, containers))
+
+    @property
     def terminal(self) -> bool:
         """Return whether the phase is one that a Pod never leaves, whoever put it there."""
         return self.phase in ("Succeeded", "Failed")

@@ -1,20 +1,24 @@
 """The Node of one base: create it, keep it as it should be, remove it."""
 
 from collections.abc import Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.metrics import WRITES
 from controlplane.app.ports import AlreadyExists, NotFound, Rejected
+from controlplane.app.repairs import repaired
 from controlplane.domain import contract
+from controlplane.domain.backoff import Backoff
 from controlplane.domain.base import additions, vnode
 from controlplane.domain.base.additions import Additions
 from controlplane.domain.base.state import Base
 from controlplane.domain.identity import BaseId, VNodeName
-from controlplane.domain.objects import Node, NodeStatus
+from controlplane.domain.objects import Node
 from controlplane.domain.remarks import Remark
+from controlplane.domain.repairs import Repairs
 from controlplane.domain.times import rfc3339
 
 FIRST_HEALTH_WAIT = 2.0
@@ -23,14 +27,14 @@ FIRST_HEALTH_WAIT = 2.0
 STATUS_REFRESH = 300.0
 """Seconds between two writes of a status that does not change, before jitter."""
 
-REPAIR_APART = 10.0
-"""Seconds between two writes of one status that somebody else keeps changing."""
-
-CREATE_AGAIN = 1.0
-"""Seconds until a Node is created again that was there although we do not see it."""
+CREATE_AGAIN = Backoff(first=1.0, longest=30.0)
+"""Until a Node is created again that was there although we do not see it."""
 
 METADATA_APART = 1.0
 """Seconds between two writes of one Node's metadata: what changes meanwhile is written at once."""
+
+METADATA, STATUS = "node-metadata", "node-status"
+"""What is written of a Node."""
 
 Work = Callable[[], Coroutine[None, None, None]]
 """Writes that are due."""
@@ -47,10 +51,14 @@ class NodeReconciler:
     _status_written: float = field(init=False)
     _metadata_written: float = float("-inf")
     _create_at: float = float("-inf")
+    _unseen: int = 0
+    """How often in a row the Node was there although we do not see it."""
     _had_node: bool = False
-    _written: NodeStatus | None = None
+    _creation: Repairs = field(default_factory=Repairs)
+    _metadata: Repairs = field(default_factory=Repairs)
+    _status: Repairs = field(default_factory=Repairs)
     _right: tuple[object, ...] | None = None
-    """The Node and what it is made from when it last was as it should be: spares most looks the comparison."""
+    """The Node and what it follows from when it last was as it should be: spares most looks the comparison."""
     _looked_at: Node | None = None
     _additions: Additions | None = None
     """What others put on the Node, as it was seen last; None as long as only the Lease may know."""
@@ -81,8 +89,8 @@ class NodeReconciler:
         refresh_at = self._status_written + self._refresh
         endpoint = self.around.kubelet.endpoint(current)
         limit = self._limit(base, current)
-        seen = (current, base.profile, base.unreachable, fault, endpoint, limit)
-        if current is not None and seen == self._right and now < refresh_at:
+        causes = (base.profile, base.unreachable, fault, endpoint, limit)
+        if current is not None and (current, causes) == self._right and now < refresh_at:
             return None, refresh_at
         spec = vnode.node_spec(
             base.profile,
@@ -96,34 +104,35 @@ class NodeReconciler:
         )
         if current is None:
             return self._due_creation(base, spec, now)
-        self._had_node = True
-        differs = vnode.metadata_differs(current, spec)
-        if differs and now < self._metadata_written + METADATA_APART:
-            return None, self._metadata_written + METADATA_APART
+        self._had_node, self._unseen = True, 0
         status = vnode.with_times(current.status, spec.status)
-        stale = now >= refresh_at or not vnode.shows(current.status, status)
-        repair_at = self._status_written + REPAIR_APART
-        held = stale and status == self._written and now < repair_at
-        writes = stale and not held
-        if differs or writes:
-            return partial(self._write, current, spec, status if writes else None, metadata=differs), None
-        if held:
-            return None, repair_at
-        if self._written == current.status:
-            # One object in place of two that are equal.
-            self._written = current.status
-        self._right = seen
-        return None, refresh_at
+        times: dict[str, float] = {}
+        if vnode.metadata_differs(current, spec):
+            times[METADATA] = max(self._metadata_written + METADATA_APART, self._metadata.held_until(causes))
+        if now >= refresh_at or not vnode.shows(current.status, status):
+            times[STATUS] = self._status.held_until(causes)
+        if not times:
+            self._right = current, causes
+            return None, refresh_at
+        due = frozenset(what for what, at in times.items() if at <= now)
+        if not due:
+            return None, min(times.values())
+        return partial(self._write, current, replace(spec, status=status), causes, due), None
 
-    async def _write(self, current: Node, spec: Node, status: NodeStatus | None, *, metadata: bool) -> None:
-        if metadata:
-            self._metadata_written = self.around.clock.monotonic()
-            WRITES.labels("node-metadata").inc()
+    async def _write(self, current: Node, spec: Node, causes: object, what: AbstractSet[str]) -> None:
+        """Write what differs; causes is what it follows from."""
+        clock, random = self.around.clock, self.around.random
+        say = partial(self.around.recorder.node, current, self.vnode)
+        if METADATA in what:
+            self._metadata_written = clock.monotonic()
+            WRITES.labels(METADATA).inc()
             await self.around.cluster.patch_node(current, spec)
-        if status is not None:
-            WRITES.labels("node-status").inc()
-            await self.around.cluster.patch_node_status(spec.name, status)
-            self._status_written, self._written = self.around.clock.monotonic(), status
+            repaired(METADATA, self._metadata.written(causes, clock.monotonic(), random.random()), say)
+        if STATUS in what:
+            WRITES.labels(STATUS).inc()
+            await self.around.cluster.patch_node_status(spec.name, spec.status)
+            self._status_written = clock.monotonic()
+            repaired(STATUS, self._status.written(causes, self._status_written, random.random()), say)
 
     def _limit(self, base: Base, current: Node | None) -> int:
         """Return how many modules the base's own Pod allows; a label that says no number has no effect."""
@@ -140,7 +149,7 @@ class NodeReconciler:
         if not base.signs.healthy and not base.modules.listed:
             # A base becomes a Node once commands reach it.
             return None, None
-        wait_until = self._create_at
+        wait_until = max(self._create_at, self._creation.held_until(self.vnode))
         if not base.signs.healthy:
             wait_until = max(wait_until, base.signs.last_answered + FIRST_HEALTH_WAIT)
         if now < wait_until:
@@ -151,11 +160,15 @@ class NodeReconciler:
         try:
             await self._create_with_additions(base, spec)
         except AlreadyExists:
-            # Ours from an earlier term, or a Node that lacks our labels: the informer has it soon.
-            self._create_at = self.around.clock.monotonic() + CREATE_AGAIN
+            # Ours from an earlier term, which the informer has soon, or a Node that lacks our labels.
+            self._unseen += 1
+            delay = CREATE_AGAIN.delay(self._unseen, self.around.random.random())
+            self._create_at = self.around.clock.monotonic() + delay
             return
-        self._had_node = True
-        self._status_written = self.around.clock.monotonic()
+        self._had_node, self._unseen = True, 0
+        self._status_written = now = self.around.clock.monotonic()
+        times = self._creation.written(self.vnode, now, self.around.random.random())
+        repaired("node-create", times, partial(self.around.recorder.node, self.node(), self.vnode))
         self.around.recorder.node(
             self.node(), base.vnode, Remark(False, "VNodeCreated", f"Node created for base {base.id}"), written=False
         )
@@ -202,6 +215,7 @@ class NodeReconciler:
     async def remove(self) -> None:
         """Delete the Node. Raises ClusterError."""
         current = self.node()
+        self._creation = Repairs()
         if current is None:
             return
         self._keep_additions(current)

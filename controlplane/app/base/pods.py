@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import structlog
@@ -13,7 +14,7 @@ from controlplane.app.base.readiness import Readiness
 from controlplane.app.base.surroundings import Surroundings
 from controlplane.app.metrics import BOUND_TO_ORDER, UNINSTALL_TIMEOUTS, WRITES
 from controlplane.app.ports import NotFound, Rejected
-from controlplane.domain.backoff import QUICK
+from controlplane.app.repairs import repaired
 from controlplane.domain.base import deadline, vpod
 from controlplane.domain.base.modules import Modules
 from controlplane.domain.base.state import Base
@@ -22,6 +23,7 @@ from controlplane.domain.facts import Verb
 from controlplane.domain.identity import ModuleKey, VNodeName
 from controlplane.domain.objects import Container, Pod, PodStatus
 from controlplane.domain.remarks import Remark
+from controlplane.domain.repairs import Repairs
 from controlplane.domain.workloads.batches import held
 
 log = structlog.get_logger(__name__)
@@ -57,10 +59,7 @@ class _Seen:
     differs: float = float("inf")
     removed: bool = False
     remove_again: float = 0.0
-    written: PodStatus | None = None
-    refused: PodStatus | None = None
-    repeats: int = 0
-    not_before: float = 0.0
+    repairs: Repairs = field(default_factory=Repairs)
 
 
 class Removal(NamedTuple):
@@ -189,7 +188,7 @@ class Pods:
             if not isinstance(error, NotFound):
                 log.warning("Pod status refused", vnode=self.vnode, pod=pod.key, cause=str(error))
             if (seen := self._seen.get(pod.uid)) is not None:
-                seen.refused, seen.not_before = status, self.around.clock.monotonic() + REFUSED_AGAIN
+                seen.repairs.refused(status.fingerprint, self.around.clock.monotonic() + REFUSED_AGAIN)
             return False
         self._note_written(pod, status)
         for remark in vpod.remarks(pod, status):
@@ -207,7 +206,7 @@ class Pods:
         shown_at = max(seen.leaving, seen.differs) + LEAVING_SHOWN_AFTER
         if pod.deleting and now < shown_at:
             return shown_at
-        return seen.not_before if status in (seen.written, seen.refused) else 0.0
+        return seen.repairs.held_until(status.fingerprint)
 
     def _note_written(self, pod: Pod, status: PodStatus) -> None:
         seen, now = self._seen.get(pod.uid), self.around.clock.monotonic()
@@ -216,9 +215,8 @@ class Pods:
         if seen.changed is not None and all(c.ready for c in status.containers):
             self._say(pod, "PodUpdated", "the Pod was changed, and its modules are ready", now - seen.changed)
             seen.changed = None
-        seen.repeats = seen.repeats + 1 if status == seen.written else 0
-        seen.written, seen.refused = status, None
-        seen.not_before = now + QUICK.delay(seen.repeats, self.around.random.random()) if seen.repeats else 0.0
+        times = seen.repairs.written(status.fingerprint, now, self.around.random.random())
+        repaired("pod-status", times, partial(self.around.recorder.pod, pod))
 
     def due_removals(
         self, base: Base, pods: Sequence[Pod], wishes: Sequence[Wish]

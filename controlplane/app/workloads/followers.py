@@ -8,6 +8,7 @@ is true.
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import NoReturn
 
@@ -18,10 +19,12 @@ from controlplane.app.events import Recorder
 from controlplane.app.metrics import PEER_CHANGES, PEER_DEPLOYMENTS, PEER_HELD, WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Rejected
+from controlplane.app.repairs import repaired
 from controlplane.app.roster import Roster
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.objects import ModuleDeployment
 from controlplane.domain.remarks import Remark
+from controlplane.domain.repairs import Repairs
 from controlplane.domain.workloads.deployments import Demand, peer_demand
 from controlplane.domain.workloads.followers import Census, Count, Peak, has_pod, replicas_for
 
@@ -44,6 +47,7 @@ class Followed:
     peak: Peak
     attempts: int = 0
     not_before: float = 0.0
+    repairs: Repairs = field(default_factory=Repairs)
     writing: bool = False
 
 
@@ -105,8 +109,9 @@ class FollowerScaling:
             held += wanted > peak
             if wanted == (1 if deployment.replicas is None else deployment.replicas) or followed.writing:
                 continue
-            if now < followed.not_before:
-                again = min(again, followed.not_before)
+            held_until = max(followed.not_before, followed.repairs.held_until(wanted))
+            if now < held_until:
+                again = min(again, held_until)
                 continue
             followed.writing = True
             group.create_task(self._scale(deployment, followed, wanted, count), name=f"scale-{key}")
@@ -176,6 +181,8 @@ class FollowerScaling:
                 log.warning("replicas not changed", deployment=deployment.key, wanted=wanted, cause=str(error))
         else:
             followed.attempts, followed.not_before = 0, 0.0
+            times = followed.repairs.written(wanted, self.clock.monotonic(), self.random.random())
+            repaired("deployment-scale", times, partial(self.recorder.deployment, deployment))
             PEER_CHANGES.labels("up" if wanted > (had or 0) else "down").inc()
             self.recorder.deployment(deployment, Remark(wanted == 0, "PeerReplicasChanged", message))
         finally:

@@ -6,7 +6,8 @@ on where another one left; one replica acts for each Deployment.
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from controlplane.app.events import Recorder
 from controlplane.app.metrics import RELEASE_STEPS, RELEASES, WRITES
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Clock, Cluster, ClusterError, Conflict, NotFound, Rejected
+from controlplane.app.repairs import repaired
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.contract import (
     ANNOTATION_ABORT,
@@ -27,6 +29,7 @@ from controlplane.domain.contract import (
 )
 from controlplane.domain.objects import Condition, ModuleDeployment, Pod
 from controlplane.domain.remarks import Remark
+from controlplane.domain.repairs import Repairs
 from controlplane.domain.revisions import Releasing
 from controlplane.domain.workloads.batches import deployment_of, settings
 from controlplane.domain.workloads.release import Situation, Step, advance, begin, read, written
@@ -54,6 +57,8 @@ class _Release:
     busy: bool = False
     touched: bool = True
     refused: str = ""
+    said: Repairs = field(default_factory=Repairs)
+    released: Repairs = field(default_factory=Repairs)
 
 
 @dataclass(kw_only=True)
@@ -164,13 +169,11 @@ class BatchedReleases:
             await self.cluster.undo_deployment(deployment, step.undo)
             self._remark(deployment, Remark(True, step.reason, step.message))
             return 0.0
-        said = Condition(CONDITION_RELEASED, step.status, step.reason, step.message)
-        await self._say(deployment, releasing, said, written(step.state), warning=step.warning)
-        ends = await asyncio.gather(
-            *(self._release(pod, step) for pod in step.release[:PODS_AT_ONCE]), return_exceptions=True
-        )
-        for failure in (end for end in ends if end is not None):
-            raise failure
+        held = await self._say(deployment, releasing, release, step)
+        if held is None and step.release:
+            held = await self._release_pods(deployment, release, step)
+        if held is not None:
+            return held
         return step.look_in if len(step.release) <= PODS_AT_ONCE else 0.0
 
     def _situation(self, deployment: ModuleDeployment, releasing: Releasing, release: _Release) -> Situation:
@@ -190,16 +193,25 @@ class BatchedReleases:
         return (pod for key in release.pods if (pod := self.cluster.pods.get(key)) is not None)
 
     async def _say(
-        self, deployment: ModuleDeployment, releasing: Releasing, said: Condition, state: str, *, warning: bool
-    ) -> None:
-        """Write state and condition where they differ, and an Event where the condition does. Raises ClusterError."""
+        self, deployment: ModuleDeployment, releasing: Releasing, release: _Release, step: Step
+    ) -> float | None:
+        """Write state and condition where they differ, and an Event where the condition does.
+
+        Returns for how many seconds that has to wait. Raises ClusterError.
+        """
+        said = Condition(CONDITION_RELEASED, step.status, step.reason, step.message)
         known = (said.status, said.reason, said.message) == (releasing.status, releasing.reason, releasing.message)
-        if known and state == releasing.annotations.get(ANNOTATION_RELEASE, ""):
-            return
+        if known and written(step.state) == releasing.annotations.get(ANNOTATION_RELEASE, ""):
+            return None
+        what = said, replace(step.state, opened="", passed="")
+        if (held := release.said.held_until(what) - self.clock.monotonic()) > 0:
+            return held
         WRITES.labels("deployment-release").inc()
-        await self.cluster.write_release(deployment, state, said)
+        await self.cluster.write_release(deployment, written(step.state), said)
         if not known:
-            self._remark(deployment, Remark(warning, said.reason, said.message))
+            self._remark(deployment, Remark(step.warning, said.reason, said.message))
+        self._repaired("deployment-release", release.said, what, deployment)
+        return None
 
     def _once(self, deployment: ModuleDeployment, release: _Release, why: str) -> None:
         """Record why a release is not possible, unless that was the last thing that kept it."""
@@ -210,6 +222,22 @@ class BatchedReleases:
     def _remark(self, deployment: ModuleDeployment, remark: Remark) -> None:
         RELEASE_STEPS.labels(remark.reason).inc()
         self.recorder.deployment(deployment, remark)
+
+    async def _release_pods(self, deployment: ModuleDeployment, release: _Release, step: Step) -> float | None:
+        """Let Pods be installed; return for how many seconds that has to wait. Raises ClusterError."""
+        pods = step.release[:PODS_AT_ONCE]
+        what = frozenset(pod.uid for pod in pods)
+        if (held := release.released.held_until(what) - self.clock.monotonic()) > 0:
+            return held
+        ends = await asyncio.gather(*(self._release(pod, step) for pod in pods), return_exceptions=True)
+        for failure in (end for end in ends if end is not None):
+            raise failure
+        self._repaired("pod-release", release.released, what, deployment)
+        return None
+
+    def _repaired(self, what: str, repairs: Repairs, content: object, deployment: ModuleDeployment) -> None:
+        times = repairs.written(content, self.clock.monotonic(), self.random.random())
+        repaired(what, times, partial(self.recorder.deployment, deployment))
 
     async def _release(self, pod: Pod, step: Step) -> None:
         """Let a Pod be installed; one that is gone meanwhile needs nothing. Raises ClusterError."""
