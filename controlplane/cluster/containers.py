@@ -16,6 +16,7 @@ from controlplane.domain.base.podfields import CONTAINER, POD, Field, Treatment
 from controlplane.domain.contract import BIZ_VERSION_ENV
 from controlplane.domain.objects import Container, ContainerKind, FieldRef, OtherContainer, ResourceRef
 from controlplane.domain.probes import NO_PROBES, Grpc, Handler, HttpGet, Port, Probe, Probes, TcpSocket
+from controlplane.domain.sharing import shared
 
 MESSAGE_LIMIT = 1000
 """Characters of the message about ignored fields; an Event takes 1,024."""
@@ -169,7 +170,7 @@ def _container(obj: Json, spec: Json, facts: environment.Facts) -> Container:
     startup, readiness = _probe(obj, "startupProbe"), _probe(obj, "readinessProbe")
     too_long = environment.too_long(args, env, facts)
     name, image = fields.word(obj, "name"), fields.word(obj, "image")
-    return Container(
+    view = Container(
         name=name,
         image=image,
         version=intern(environment.version(name, image, env, facts)) if not too_long else "",
@@ -179,6 +180,8 @@ def _container(obj: Json, spec: Json, facts: environment.Facts) -> Container:
         probes=Probes(startup, readiness) if startup or readiness else NO_PROBES,
         memory=int(quantities.parse(_quantity(obj, "requests", "memory")) or 0),
     )
+    length = len(image) + sum(map(len, args)) + sum(len(value) for _, value in env if isinstance(value, str))
+    return shared(view, length)
 
 
 def _value(entry: Json, container: Json, spec: Json) -> str | FieldRef | ResourceRef:

@@ -5,8 +5,8 @@ an informer fail.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
 from sys import intern
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import orjson
 from pydantic.alias_generators import to_camel
 
 from controlplane.cluster.api import Json
+from controlplane.domain.sharing import KEPT, LONGEST, shared
 
 T = TypeVar("T")
 
@@ -71,9 +72,22 @@ def texts(obj: Json, name: str) -> tuple[str, ...]:
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
-def words(obj: Json, name: str) -> dict[str, str]:
+def words(obj: Json, name: str) -> Mapping[str, str]:
     """Return the pairs of texts in an object, such as labels, stored once."""
-    return {intern(key): intern(value) for key, value in pairs(obj, name)}
+    return shared_pairs(pairs(obj, name))
+
+
+def shared_pairs(found: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Return pairs of texts as a mapping, stored once for all objects that have the same."""
+    items = tuple(found)
+    if sum(len(key) + len(value) for key, value in items) > LONGEST:
+        return dict(items)
+    return _mapping(items)
+
+
+@lru_cache(KEPT)
+def _mapping(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return {intern(key): intern(value) for key, value in items}
 
 
 def pairs(obj: Json, name: str) -> list[tuple[str, str]]:
@@ -97,9 +111,12 @@ _READ: Mapping[Any, Callable[[Json, str], Any]] = {
 }
 
 
+_UNIQUE = ("uid", "resource_version")
+
+
 @cache
 def _readers(kind: Any) -> tuple[tuple[str, str, Callable[[Json, str], Any]], ...]:
-    known = ((each.name, _READ.get(each.type)) for each in dataclasses.fields(kind))
+    known = ((each.name, text if each.name in _UNIQUE else _READ.get(each.type)) for each in dataclasses.fields(kind))
     return tuple((name, to_camel(name), read) for name, read in known if read is not None)
 
 
@@ -110,5 +127,5 @@ def view(kind: Callable[..., T], obj: Json, /, **given: Any) -> T:
 
 
 def views(kind: Callable[..., T], obj: Json, name: str) -> tuple[T, ...]:
-    """Return a view of each object in a list."""
-    return tuple(view(kind, each) for each in objects(obj, name))
+    """Return a view of each object in a list, stored once."""
+    return tuple(shared(view(kind, each), len(text(each, "message"))) for each in objects(obj, name))

@@ -5,6 +5,7 @@ needs is kept, and texts that repeat from object to object are stored once: thes
 Typed models of the official client cost three times the CPU.
 """
 
+from collections.abc import Mapping
 from sys import intern
 
 from controlplane.cluster import containers, fields, scheduling
@@ -28,6 +29,7 @@ from controlplane.domain.objects import (
     Taint,
 )
 from controlplane.domain.revisions import NEEDS_PERSON, PROGRESS_DEADLINE, Releasing, Revision
+from controlplane.domain.sharing import shared
 from controlplane.domain.workloads.rollout import Workload
 
 FOREIGN_ANNOTATION_LIMIT = 1024
@@ -301,12 +303,12 @@ def _service_port(obj: Json) -> ServicePort:
     )
 
 
-def _annotations(meta: Json, referenced: frozenset[str] = frozenset()) -> dict[str, str]:
-    return {
-        name: value
+def _annotations(meta: Json, referenced: frozenset[str] = frozenset()) -> Mapping[str, str]:
+    return fields.shared_pairs(
+        (name, value)
         for name, value in fields.pairs(meta, "annotations")
         if len(value) <= FOREIGN_ANNOTATION_LIMIT or _OWN_DOMAIN in name or name in referenced
-    }
+    )
 
 
 def controller(meta: Json) -> Json:
@@ -317,4 +319,5 @@ def controller(meta: Json) -> Json:
 def _container_status(obj: Json) -> ContainerStatus:
     state = fields.mapping(obj, "state")
     kind = next((name for name in ("waiting", "running", "terminated") if isinstance(state.get(name), dict)), "")
-    return fields.view(ContainerStatus, obj | fields.mapping(state, kind), kind=kind)
+    view = fields.view(ContainerStatus, obj | fields.mapping(state, kind), kind=kind)
+    return shared(view, len(view.image) + len(view.reason) + len(view.message))

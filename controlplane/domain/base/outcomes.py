@@ -25,6 +25,7 @@ from controlplane.domain.facts import (
     Verb,
 )
 from controlplane.domain.identity import ModuleKey, OrderId
+from controlplane.domain.sharing import shared
 
 T = TypeVar("T")
 
@@ -63,7 +64,8 @@ History: TypeAlias = tuple[Operation, ...]
 
 def remember(history: History, ended: Ended, *, wall: float) -> History:
     """Return the history with an order that ended now; of each module and each base the oldest are forgotten first."""
-    meaning = replace(ended.meaning, message=ended.meaning.message[:MESSAGE_LIMIT])
+    message = ended.meaning.message[:MESSAGE_LIMIT]
+    meaning = shared(replace(ended.meaning, message=message, module=None), len(message))
     of_module = [operation for operation in history if operation.ended.spec.key == ended.spec.key]
     if len(of_module) >= OPERATIONS_OF_A_MODULE:
         history = tuple(operation for operation in history if operation is not of_module[0])

@@ -21,6 +21,7 @@ from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY
 from controlplane.domain.facts import InstallStrategy
 from controlplane.domain.identity import ModuleKey, parse_module_key
 from controlplane.domain.objects import Container, Pod
+from controlplane.domain.sharing import shared
 
 _DIGITS = 12
 
@@ -56,7 +57,7 @@ def release(pod: Pod, container: Container) -> Release:
     digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
     if pod.annotations.get(ANNOTATION_INSTALL_STRATEGY) == InstallStrategy.FORCE.value:
         return Release(digest, pod.uid, pod.creation_timestamp)
-    return Release(digest)
+    return shared(Release(digest))
 
 
 def outdated(present: Release, wanted: Release) -> bool:
@@ -87,5 +88,5 @@ def recorded(text: str) -> dict[ModuleKey, Release]:
         if key is not None and isinstance(value, str):
             digest, _, asked_by = value.partition("/")
             pod, _, created = asked_by.partition("/")
-            found[key] = Release(digest, pod, created) if pod else Release(digest)
+            found[key] = Release(digest, pod, created) if pod else shared(Release(digest), len(digest))
     return found

@@ -9,6 +9,7 @@ from controlplane.domain.base.releases import UNKNOWN, Release, release
 from controlplane.domain.contract import ANNOTATION_INSTALL_STRATEGY, ANNOTATION_VERSION
 from controlplane.domain.facts import InstallStrategy, ModuleSpec
 from controlplane.domain.objects import Container, Pod
+from controlplane.domain.sharing import shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,9 @@ def invalid(container: Container) -> str:
 def module_spec(pod: Pod, container: Container, place: Place) -> ModuleSpec:
     """Return what a container of a module Pod asks the base at that place to install."""
     args, envs = resolve(container, facts_of(pod, place))
-    return ModuleSpec(
-        key=container.key,
-        url=container.url,
-        args=args,
-        envs=envs,
-        strategy=_strategy(pod) or InstallStrategy.DEFAULT,
-    )
+    strategy = _strategy(pod) or InstallStrategy.DEFAULT
+    spec = ModuleSpec(key=container.key, url=container.url, args=args, envs=envs, strategy=strategy)
+    return shared(spec, len(spec.url) + sum(map(len, args)) + sum(len(value) for _, value in envs))
 
 
 _NO_VERSION = (

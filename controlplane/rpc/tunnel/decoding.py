@@ -16,6 +16,7 @@ from koupleless.tunnel.v1 import tunnel_pb2 as pb
 from controlplane.domain import facts
 from controlplane.domain.base.modules import EPOCHS_OF_A_TERM
 from controlplane.domain.identity import BaseId, InvalidName, ModuleKey, OrderId, parse_base_id
+from controlplane.domain.sharing import shared
 from service import addresses
 from service.masking import masked
 
@@ -244,7 +245,7 @@ def _modules(messages: Iterable[pb.Module]) -> tuple[facts.Module, ...]:
 
 def _module(message: pb.Module) -> facts.Module:
     return facts.Module(
-        key=ModuleKey(_name(message.name, "module name"), _name(message.version, "module version")),
+        key=shared(ModuleKey(_name(message.name, "module name"), _name(message.version, "module version"))),
         state=_MODULE_STATES.get(message.state, facts.ModuleState.UNSPECIFIED),
         changed_at=_millis(message.changed_at) if message.HasField("changed_at") else None,
         message=people(message.message),
