@@ -1,6 +1,7 @@
 """Events of all replicas, each once, for those who read them."""
 
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
 
 from koupleless.modulecontroller.v1 import module_controller_pb2 as pb
@@ -19,6 +20,20 @@ FOLLOWED = 8
 """Replicas whose events are kept: those that are gone too, as one may come back and send them again."""
 
 
+@dataclass(slots=True)
+class _Own:
+    """An event of this replica. Its message is made once somebody reads it: mostly nobody does."""
+
+    happening: Happening
+    _event: pb.Event | None = None
+
+    @property
+    def event(self) -> pb.Event:
+        if self._event is None:
+            self._event = codec.event(self.happening)
+        return self._event
+
+
 class Events:
     """The recent events of this replica and of those that it follows; each one nudges whoever waits for changes."""
 
@@ -26,9 +41,9 @@ class Events:
         self.came = 0
         """How many came here so far."""
         self._changed = changed
-        self._own: deque[pb.Event] = deque(map(codec.event, recorder.recent()), maxlen=KEPT)
+        self._own: deque[_Own] = deque(map(_Own, recorder.recent()), maxlen=KEPT)
         self._theirs: Recent[str, deque[rpb.ReplicaEvent]] = Recent(FOLLOWED)
-        self._newest: deque[pb.Event] = deque(maxlen=WAITING)
+        self._newest: deque[_Own | rpb.ReplicaEvent] = deque(maxlen=WAITING)
         self._kept: list[pb.Event] | None = None
         """All that are kept, the oldest first; None where one came since."""
         recorder.subscribe(self._take)
@@ -41,13 +56,14 @@ class Events:
         elif event.number <= kept[-1].number:
             return
         kept.append(event)
-        self._add(event.event)
+        self._add(event)
 
     def recent(self, vnode: str = "") -> list[pb.Event]:
         """Return the events that are kept, of one VNode or of all, the oldest first."""
         if self._kept is None:
+            own = (one.event for one in self._own)
             theirs = (one.event for kept in self._theirs.values() for one in kept)
-            self._kept = sorted((*self._own, *theirs), key=lambda event: (event.time.seconds, event.time.nanos))
+            self._kept = sorted((*own, *theirs), key=lambda event: (event.time.seconds, event.time.nanos))
         return [event for event in self._kept if vnode in ("", event.vnode)]
 
     def since(self, came: int) -> list[pb.Event]:
@@ -55,14 +71,14 @@ class Events:
         skipped = len(self._newest) - (self.came - came)
         if skipped < 0:
             raise TooSlow("events came faster than they were read: watch again")
-        return list(islice(self._newest, skipped, None))
+        return [each.event for each in islice(self._newest, skipped, None)]
 
     def _take(self, happening: Happening) -> None:
-        event = codec.event(happening)
-        self._own.append(event)
-        self._add(event)
+        own = _Own(happening)
+        self._own.append(own)
+        self._add(own)
 
-    def _add(self, event: pb.Event) -> None:
+    def _add(self, event: _Own | rpb.ReplicaEvent) -> None:
         self.came += 1
         self._kept = None
         self._newest.append(event)

@@ -141,6 +141,19 @@ def test_a_status_changed_by_another_client_is_corrected(sandbox: Sandbox, tunne
     assert base.orders() == [("install", "biz1:0.0.1")]
 
 
+def test_a_status_that_another_client_keeps_changing_is_corrected_less_and_less_often(sandbox: Sandbox) -> None:
+    running(sandbox, "http")
+    edit = {"status": {"conditions": [{"type": kind, "status": "False"} for kind in ("Ready", "ContainersReady")]}}
+    corrected, until = 0, time.monotonic() + 20
+    while time.monotonic() < until:
+        if ready(sandbox.get("Pod", "biz1")):
+            corrected += 1
+            sandbox.api.patch(f"{sandbox.path('Pod', 'biz1')}/status", edit)
+    assert 3 <= corrected <= 8
+    eventually(lambda: "ChangedByOthers" in sandbox.reasons("biz1"), within=10, what="an Event")
+    sandbox.wait_ready("biz1", within=45)
+
+
 def test_a_module_removed_by_another_client_is_installed_again(sandbox: Sandbox) -> None:
     base = running(sandbox, "http")
     base.command("uninstallBiz", {"bizName": "biz1", "bizVersion": "0.0.1"})
