@@ -112,10 +112,10 @@ class Cache(Generic[V]):
         self._forward(key, view)
         self.shown(view.resource_version)
 
-    def gone(self, key: str, view: V) -> None:
-        """Take from a watch that an object was deleted, or does not match any more."""
-        self._drop(key, view.resource_version)
-        self.shown(view.resource_version)
+    def gone(self, key: str, version: str) -> None:
+        """Take from a watch that an object was deleted, or does not match any more, as of a version."""
+        self._drop(key, version)
+        self.shown(version)
 
     def shown(self, version: str) -> None:
         """Take that a watch came up to a version; nothing if it is empty."""
@@ -255,12 +255,13 @@ class ObjectInformer(Cache[V]):
             self._take(event)
 
     def _take(self, event: WatchEvent) -> None:
+        version = fields.text(fields.mapping(event.object, "metadata"), "resourceVersion")
         if event.type == "BOOKMARK":
-            self.shown(fields.text(fields.mapping(event.object, "metadata"), "resourceVersion"))
+            self.shown(version)
             return
         key = reading.key(event.object)
         if key and event.type == "DELETED":
-            self.gone(key, self.view(event.object))
+            self.gone(key, version)
         elif key and event.type in ("ADDED", "MODIFIED"):
             self.changed(key, self.view(event.object))
 

@@ -28,7 +28,7 @@ def test_counts_and_order_are_those_of_the_leases(
         lease = Lease(LEASE_NAMESPACE, f"vnode.{number}.dev", str(version), holder or "")
         key = f"{lease.namespace}/{lease.name}"
         if holder is None:
-            cluster.leases.gone(key, lease)
+            cluster.leases.gone(key, lease.resource_version)
         else:
             cluster.leases.changed(key, lease)
 
