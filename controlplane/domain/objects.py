@@ -5,7 +5,7 @@ are RFC 3339 texts as the cluster has them, because they are only ever compared 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Self
 
@@ -206,12 +206,9 @@ class PodStatus:
 
     @property
     def fingerprint(self) -> int:
-        """Return a number that is the same for all statuses that say the same, whatever times and counts they have."""
+        """Return a number that is the same for all statuses that say the same, whatever times they have."""
         conditions = frozenset((each.type, each.status, each.reason, each.message) for each in self.conditions)
-        containers = tuple(
-            (each.name, each.kind, each.ready, each.reason, each.message, each.exit_code, each.started)
-            for each in (*self.containers, *self.others)
-        )
+        containers = tuple(replace(each, started_at="", finished_at="") for each in (*self.containers, *self.others))
         return hash((self.phase, self.reason, self.message, self.pod_ip, self.host_ip, conditions, containers))
 
     @property

@@ -12,7 +12,7 @@ APART = Backoff(first=1.0, longest=60.0)
 FORGOTTEN_AFTER = 120.0
 """Seconds after which a write may be repeated from which on it counts as the first one again."""
 WORTH_SAYING = 4
-"""Repairs in a row after which somebody is told."""
+"""Repairs in a row after which an Event is written."""
 
 
 @dataclass(slots=True)

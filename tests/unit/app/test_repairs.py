@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY
 
 from controlplane.app.policy import Policy
 from controlplane.cluster.api import DEPLOYMENTS, NODES, PODS, Json, Resource
+from controlplane.domain.facts import Reply, ReplyCode, Verb
 from tests.unit.app.harness import Api, Stage
 from tests.unit.app.workloads.test_followers import put_deployment as put_peer
 from tests.unit.app.workloads.test_releases import put_deployment as put_batched
@@ -73,6 +74,15 @@ async def keep_changing(api: Api, resource: Resource, name: str, change: Callabl
                 break
 
 
+async def installed(stage: Stage, attempts: int) -> None:
+    """Wait until so many installs were tried."""
+    for _ in range(6000):
+        if len(stage.bases.installs) >= attempts:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"no {attempts} installs within 600 s")
+
+
 @pytest.mark.parametrize(
     ("what", "resource", "name", "change"),
     [
@@ -112,6 +122,20 @@ async def test_two_programs_that_disagree_do_not_use_up_the_api_server(
         await asyncio.sleep(100.0)
         left = [call for call in api.calls[calls:] if (call.resource, call.subject) == (resource, name)]
         assert len([call for call in left if call.verb == "patch"]) == 1, "it is right in the end"
+
+
+async def test_a_module_that_fails_again_and_again_is_news_each_time() -> None:
+    async with Stage(Api(), POLICY).running() as stage:
+        stage.bases.add("b1")
+        stage.bases.answer[Verb.INSTALL] = Reply(ReplyCode.INTERNAL_ERROR, message="port in use")
+        stage.put_pod("p")
+        for attempts in range(1, 8):
+            await installed(stage, attempts)
+            await asyncio.sleep(0.5)
+            pod = stage.pod("p")
+            assert pod is not None
+            assert pod["status"]["containerStatuses"][0]["restartCount"] == attempts
+        assert "ChangedByOthers" not in stage.reasons()
 
 
 async def test_a_node_that_is_removed_again_and_again_comes_back_less_and_less_often() -> None:
