@@ -5,8 +5,7 @@ another replica's as long as that one lives: nothing is held here for it but wha
 
 A base is taken
 - at once, if its lease is ours or was given to us;
-- when its holder is gone, shared out so that loads come out even; after a while by whoever is next, so that a replica
-  that cannot is no reason to wait;
+- when its holder is gone, shared out so that loads come out even; by whoever is next where a replica takes nothing;
 - when its lease ran out, whatever its holder is (an original, for example);
 - when it has no lease and sent a heartbeat, or has a Node: in the order that its name gives the replicas, later the
   more bases a replica has (IS_CLUSTER); with a Node it had a lease, whose last holder goes first.
@@ -33,6 +32,7 @@ from controlplane.domain import contract
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, base_of_node, node_name
 from controlplane.domain.ownership import replicas
+from controlplane.domain.ownership.turns import Turn, Turns
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,6 @@ class Assignment:
     gateways: GatewayDirectory
     policy: Policy
     admission: Admission
-    _turns: dict[BaseId, tuple[float, str]] = field(default_factory=dict)
     _holders: dict[str, str] = field(default_factory=dict)
     _all_dirty: bool = True
     _tunnels: dict[TunnelKind, float] = field(default_factory=dict)
@@ -86,6 +85,7 @@ class Assignment:
     _looked_at: float = float("-inf")
 
     def __post_init__(self) -> None:
+        self._turns = Turns(self.members.me)
         self.cluster.leases.subscribe(self._lease_changed)
         self.cluster.nodes.subscribe(self._node_changed)
         self.members.subscribe(self._members_changed)
@@ -103,7 +103,7 @@ class Assignment:
     async def changed(self) -> None:
         """Return when it is worth deciding again."""
         now = self.clock.monotonic()
-        next_turn = min((at for at, _ in self._turns.values()), default=now + BALANCE)
+        next_turn = self._turns.next_at(now + BALANCE)
         await self.roster.untaken.wait(max(min(next_turn - now, BALANCE), 0.0))
         await asyncio.sleep(GATHER)
 
@@ -128,21 +128,20 @@ class Assignment:
         for lease in self.cluster.leases.all():
             loads[lease.holder] += 1
             if lease.holder != me and self.leases.orphaned(lease) and (base := self._base(lease.name)) is not None:
-                orphans[self._tunnel(lease.name)].append(base)
+                if taker := self._turns.left_to(base):
+                    loads[taker] += 1
+                else:
+                    orphans[self._tunnel(lease.name)].append(base)
         assigned: dict[str, str] = {}
         for tunnel, lost in orphans.items():
             assigned |= replicas.assigned(lost, loads, self.members.takers(tunnel))
-        for base in sorted(bases | self._turns.keys()):
-            self._look_at(base, now, assigned.get(base))
+        for base in sorted(bases.union(self._turns.bases)):
+            self._look_at(base, now, assigned.get(base, ""))
 
-    def _look_at(self, base: BaseId, now: float, assigned_to: str | None = None) -> None:
-        turn = None if self.roster.serving(base) else self._turn(base, now, assigned_to)
-        if turn is None:
-            self._turns.pop(base, None)
-        else:
-            self._turns[base] = min(turn, self._turns.get(base, turn))
+    def _look_at(self, base: BaseId, now: float, assigned_to: str = "") -> None:
+        self._turns.put(base, None if self.roster.serving(base) else self._turn(base, now, assigned_to))
 
-    def _turn(self, base: BaseId, now: float, assigned_to: str | None) -> tuple[float, str] | None:
+    def _turn(self, base: BaseId, now: float, assigned_to: str) -> Turn | None:
         """Return when this replica tries to take a base without an actor here, and why; None: not at all."""
         lease = self.leases.get(base)
         if lease is not None and self.leases.wait(lease) > 0:
@@ -151,17 +150,17 @@ class Assignment:
             return None
         me = self.members.me
         if lease is not None and lease.holder == me:
-            return now, "given"
+            return Turn(now, "given")
         takers = self.members.takers(self._tunnel(node_name(base, self.policy.env)))
         if me not in takers:
             return None
         place = replicas.rank(me, base, takers)
         if lease is not None and lease.holder:
-            if assigned_to is not None:
-                wait = 0.0 if assigned_to == me else replicas.STEP_IN_AFTER * (1 + place)
-                return now + wait, "holder-gone"
-            why = "holder-gone" if self.leases.orphaned(lease) else "expired"
-            return now + place * replicas.RANK_STEP, why
+            orphaned = self.leases.orphaned(lease)
+            if orphaned and (first := assigned_to or self._turns.left_to(base)):
+                next_place = replicas.rank(me, base, [taker for taker in takers if taker != first])
+                return Turn(now, "holder-gone", first, next_place)
+            return Turn(now + place * replicas.RANK_STEP, "holder-gone" if orphaned else "expired")
         wait = place * replicas.RANK_STEP
         if base in self.roster.unserved() and self.policy.clustered:
             # Who has fewer bases goes first; among those of one level the order is that of the names.
@@ -171,13 +170,12 @@ class Assignment:
         if has_node and lease is None and not self.leases.abandoned(base):
             wait += self.leases.times.self_fence_after * NODE_WITHOUT_LEASE
         if base in self.roster.unserved():
-            return now + wait, "new"
-        return (now + wait, "node-without-lease") if has_node else None
+            return Turn(now + wait, "new")
+        return Turn(now + wait, "node-without-lease") if has_node else None
 
     def _due(self, now: float) -> dict[BaseId, str]:
-        due = {base: why for base, (at, why) in self._turns.items() if at <= now}
+        due = self._turns.due(now)
         for base, why in tuple(due.items()):
-            del self._turns[base]
             if why == "new":
                 del due[base]
                 self.admission.offer(base, now)
@@ -243,6 +241,7 @@ class Assignment:
             self._holders.pop(key, None)
         base = self._base(key.partition("/")[2])
         if base is not None:
+            self._turns.took(base, holder, self.clock.monotonic())
             self.roster.untaken.note(base)
 
     def _node_changed(self, name: str) -> None:

@@ -27,8 +27,6 @@ LEVEL_STEP = 0.1
 """Seconds that a replica leaves the first go at a new base to others for each level of its workload."""
 RANK_STEP = 0.3
 """Seconds between the replicas' tries to take a base, in the order that its name gives them."""
-STEP_IN_AFTER = 2.0
-"""Seconds after which the next replica takes a base that was another one's to take over."""
 
 TOLERANCE = 1.05
 """A replica with less than this multiple of the mean gives nothing away."""

@@ -17,6 +17,7 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import Conflict, Transient
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, Resource, WatchEvent
+from controlplane.domain.contract import LEASE_NAMESPACE
 from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import replicas as rules
@@ -27,15 +28,25 @@ pytestmark = pytest.mark.looptime
 
 
 class Connection:
-    """The connection of one replica to the API server, which can be cut."""
+    """The connection of one replica to the API server, which can be cut, and whose watch of VNode leases can lag."""
 
     def __init__(self, api: Api) -> None:
         self._api, self.cut = api, False
+        self.keeps_up = asyncio.Event()
+        self.keeps_up.set()
 
     def __getattr__(self, name: str) -> Any:
         if self.cut and name in ("get", "list", "create", "patch", "delete", "watch"):
             raise Transient("cut off from the API server")
         return getattr(self._api, name)
+
+    async def watch(self, resource: Resource, *, namespace: str = "", **how: Any) -> AsyncIterator[WatchEvent]:
+        if self.cut:
+            raise Transient("cut off from the API server")
+        async for event in self._api.watch(resource, namespace=namespace, **how):
+            if resource == LEASES and namespace == LEASE_NAMESPACE:
+                await self.keeps_up.wait()
+            yield event
 
 
 class Counting(Api):
@@ -148,6 +159,21 @@ async def test_bases_of_a_replica_that_leaves_are_taken_within_two_seconds() -> 
         assert those.each_has_one_owner()
         assert those.loads() == {"r1": 6, "r2": 6}
         assert "ReplicaCutOff" not in leaving.reasons(), "it was asked to end"
+
+
+@pytest.mark.parametrize("late", range(1, 6))
+async def test_bases_are_taken_at_once_also_where_replicas_see_different_leases(late: int) -> None:
+    async with replicas("r0", "r1", "r2", bases=30) as those:
+        await asyncio.sleep(30.0)
+        those.connections["r2"].keeps_up.clear()
+        for number in range(late):
+            those.stages["r1"].bases.add(f"late{number}")
+        await asyncio.sleep(2.0)
+        await those.leave("r0")
+        await asyncio.sleep(0.2)
+        those.connections["r2"].keeps_up.set()
+        await asyncio.sleep(0.8)
+        assert those.each_has_one_owner()
 
 
 async def test_a_second_process_of_a_name_is_refused_and_the_first_one_goes_on() -> None:

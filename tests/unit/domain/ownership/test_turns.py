@@ -1,0 +1,138 @@
+"""When a replica tries to take which base: its own share at once, what others do not take for them."""
+
+from collections.abc import Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain.identity import BaseId
+from controlplane.domain.ownership import replicas as rules
+from controlplane.domain.ownership.turns import PATIENCE, STEP_IN_AFTER, Turn, Turns
+
+NAMES = ("r0", "r1", "r2", "r3")
+BASES = tuple(BaseId(f"b{number}") for number in range(12))
+STEP = 0.1
+
+
+def left(at: float, to: str, place: int = 0) -> Turn:
+    return Turn(at, "holder-gone", to, place)
+
+
+class World:
+    """Replicas that see the same leases, each with an opinion of its own of who takes which base."""
+
+    def __init__(self, opinions: Mapping[str, Mapping[BaseId, str]], *, broken: str = "", pace: float = 0.0) -> None:
+        self.now, self.broken, self.pace = 0.0, broken, pace
+        self.turns = {name: Turns(name) for name in opinions}
+        self.taken: dict[BaseId, str] = {}
+        self.tries: list[tuple[str, BaseId]] = []
+        self._ready_at = dict.fromkeys(opinions, 0.0)
+        self._queued: dict[str, list[BaseId]] = {name: [] for name in opinions}
+        for name, opinion in opinions.items():
+            for base, taker in opinion.items():
+                place = rules.rank(name, base, [other for other in opinions if other != taker])
+                self.turns[name].put(base, left(0.0, taker, place))
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            for name, turns in self.turns.items():
+                self._queued[name] += turns.due(self.now)
+                while self._queued[name] and self._ready_at[name] <= self.now and name != self.broken:
+                    self._take(name, self._queued[name].pop(0))
+            self.now += STEP
+
+    def _take(self, name: str, base: BaseId) -> None:
+        self.tries.append((name, base))
+        self._ready_at[name] = self.now + self.pace
+        if base not in self.taken:
+            self.taken[base] = name
+            for turns in self.turns.values():
+                turns.put(base, None)
+                turns.took(base, name, self.now)
+
+
+opinions = st.integers(2, 4).flatmap(
+    lambda many: st.fixed_dictionaries(
+        {name: st.fixed_dictionaries({base: st.sampled_from(NAMES[:many]) for base in BASES}) for name in NAMES[:many]}
+    )
+)
+
+
+@given(opinions)
+def test_all_are_taken_soon_whatever_each_replica_thinks_of_the_others(opinions: dict[str, dict[BaseId, str]]) -> None:
+    world = World(opinions)
+    world.run(2 * STEP)
+    nobodys = {base for base in BASES if all(opinions[name][base] != name for name in opinions)}
+    assert world.taken.keys() == set(BASES) - nobodys
+    world.run(STEP_IN_AFTER * len(opinions))
+    assert world.taken.keys() == set(BASES)
+
+
+@given(opinions, st.sampled_from(NAMES))
+def test_a_replica_that_takes_nothing_is_no_reason_to_wait_long(
+    opinions: dict[str, dict[BaseId, str]], broken: str
+) -> None:
+    world = World(opinions, broken=broken)
+    world.run(PATIENCE * len(opinions) + 2 * STEP)
+    assert world.taken.keys() == set(BASES)
+
+
+@given(st.integers(2, 4), st.floats(0.0, 0.4))
+def test_nobody_steps_in_while_all_take_their_shares(many: int, pace: float) -> None:
+    shares = {base: NAMES[number % many] for number, base in enumerate(BASES)}
+    world = World(dict.fromkeys(NAMES[:many], shares), pace=pace)
+    world.run(30.0)
+    assert world.taken == shares
+    assert len(world.tries) == len(BASES)
+
+
+class TestStepIn:
+    def test_what_is_left_to_another_is_taken_once_that_takes_nothing(self) -> None:
+        turns = Turns("r0")
+        turns.put(BASES[0], left(10.0, "r1"))
+        turns.took(BASES[1], "r1", 10.3)
+        assert turns.next_at(99.0) == 10.3 + STEP_IN_AFTER
+        assert turns.due(10.7) == {}
+        assert turns.due(10.3 + STEP_IN_AFTER) == {BASES[0]: "holder-gone"}
+        assert turns.due(99.0) == {}, "a turn comes once"
+
+    def test_it_waits_longer_while_its_own_share_is_not_taken(self) -> None:
+        turns = Turns("r0")
+        turns.put(BASES[0], left(10.0, "r1"))
+        turns.put(BASES[1], left(10.0, "r0"))
+        assert turns.due(10.0) == {BASES[1]: "holder-gone"}
+        assert turns.next_at(99.0) == 10.0 + PATIENCE
+        turns.took(BASES[1], "r0", 10.2)
+        assert turns.next_at(99.0) == 10.0 + STEP_IN_AFTER
+
+    def test_places_are_tried_one_after_the_other(self) -> None:
+        turns = Turns("r0")
+        turns.put(BASES[0], left(10.0, "r1", place=2))
+        assert turns.next_at(99.0) == 10.0 + 3 * STEP_IN_AFTER
+
+    def test_another_look_at_a_base_does_not_delay_its_turn(self) -> None:
+        turns = Turns("r0")
+        turns.put(BASES[0], left(10.0, "r1"))
+        turns.put(BASES[0], left(10.3, turns.left_to(BASES[0])))
+        assert turns.next_at(99.0) == 10.0 + STEP_IN_AFTER
+        turns.put(BASES[0], Turn(10.4, "given"))
+        assert turns.due(10.4) == {BASES[0]: "given"}
+
+    def test_who_takes_which_is_remembered_until_it_took_it(self) -> None:
+        turns = Turns("r0")
+        turns.put(BASES[0], left(10.0, "r1"))
+        turns.put(BASES[1], left(10.0, "r0"))
+        turns.due(10.0)
+        assert [turns.left_to(base) for base in BASES[:3]] == ["r1", "r0", ""]
+        turns.took(BASES[1], "r2", 11.0)
+        assert turns.left_to(BASES[1]) == ""
+
+    def test_with_other_replicas_all_begins_again(self) -> None:
+        turns = Turns("r0")
+        turns.put(BASES[0], left(10.0, "r1"))
+        turns.put(BASES[1], left(10.0, "r0"))
+        turns.clear()
+        assert not turns.bases
+        assert turns.next_at(99.0) == 99.0
+        assert [turns.left_to(base) for base in BASES[:2]] == ["", ""]
