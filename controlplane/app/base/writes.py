@@ -15,7 +15,7 @@ import structlog
 from controlplane.app.base.node import NodeReconciler, Work
 from controlplane.app.base.pods import Pods, Removal
 from controlplane.app.base.surroundings import Surroundings
-from controlplane.app.ports import ClusterError, Rejected
+from controlplane.app.ports import AlreadyExists, ClusterError, Conflict, Rejected
 from controlplane.domain.backoff import Backoff
 from controlplane.domain.base.state import Base
 from controlplane.domain.base.wishes import Wish
@@ -43,7 +43,9 @@ class Patience:
         self._failures += 1
         named = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)
         delay = max(AGAIN.delay(self._failures, self.around.random.random()), named)
-        write = log.warning if isinstance(error, Rejected) else log.info
+        # That somebody else wrote first is no fault: replicas try for one base, and watches lag.
+        refused = isinstance(error, Rejected) and not isinstance(error, AlreadyExists | Conflict)
+        write = log.warning if refused else log.info
         write("cluster write failed", base=self.base, cause=str(error), retry_in=round(delay, 1))
         return self.around.clock.monotonic() + delay
 

@@ -5,10 +5,12 @@ another replica's as long as that one lives: nothing is held here for it but wha
 
 A base is taken
 - at once, if its lease is ours or was given to us;
-- when its holder is gone, shared out so that loads come out even; by whoever is next where a replica takes nothing;
+- when its holder is gone, shared out so that loads come out even;
 - when its lease ran out, whatever its holder is (an original, for example);
-- when it has no lease and sent a heartbeat, or has a Node: in the order that its name gives the replicas, later the
-  more bases a replica has (IS_CLUSTER); with a Node it had a lease, whose last holder goes first.
+- when it has no lease and sent a heartbeat, or has a Node: by the first in the order that its name gives the replicas,
+  of those with the fewest bases (IS_CLUSTER); with a Node it had a lease, whose last holder goes first.
+
+Where that replica takes none, the next one does after a while.
 
 Bases are given away while loads are uneven, or when this replica drains, or cannot reach a tunnel that another one
 reaches.
@@ -16,8 +18,8 @@ reaches.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -51,6 +53,8 @@ BALANCED_LOOK = 5.0
 """Seconds between two looks at whether loads are even, while they are."""
 CALM = 5.0
 """Seconds without a change among the replicas, and without an outage, after which loads are evened out."""
+NEW_STEP = 0.5
+"""Seconds between the tries of replicas to take a base that has no owner yet, in their order: more than a try takes."""
 ROUNDS = 20
 """A surplus is given away in about so many rounds."""
 GIVE_AT_LEAST = 5
@@ -79,6 +83,8 @@ class Assignment:
     policy: Policy
     admission: Admission
     _holders: dict[str, str] = field(default_factory=dict)
+    _loads: Counter[str] = field(default_factory=Counter)
+    """How many leases each holder has."""
     _all_dirty: bool = True
     _tunnels: dict[TunnelKind, float] = field(default_factory=dict)
     _balance_at: float = float("-inf")
@@ -120,15 +126,14 @@ class Assignment:
             self._look_at(base, now)
 
     def _look_at_all(self, now: float) -> None:
-        loads: Counter[str] = Counter()
+        loads = self._loads.copy()
         orphans: dict[str, list[BaseId]] = defaultdict(list)
         bases: set[BaseId] = set(self.roster.unserved())
         bases |= {base for node in self.cluster.nodes.all() if (base := self._base(node.name)) is not None}
         me = self.members.me
         for lease in self.cluster.leases.all():
-            loads[lease.holder] += 1
             if lease.holder != me and self.leases.orphaned(lease) and (base := self._base(lease.name)) is not None:
-                if taker := self._turns.left_to(base):
+                if taker := me if self.roster.serving(base) else self._turns.left_to(base):
                     loads[taker] += 1
                 else:
                     orphans[self._tunnel(lease.name)].append(base)
@@ -154,24 +159,31 @@ class Assignment:
         takers = self.members.takers(self._tunnel(node_name(base, self.policy.env)))
         if me not in takers:
             return None
-        place = replicas.rank(me, base, takers)
         if lease is not None and lease.holder:
-            orphaned = self.leases.orphaned(lease)
-            if orphaned and (first := assigned_to or self._turns.left_to(base)):
-                next_place = replicas.rank(me, base, [taker for taker in takers if taker != first])
-                return Turn(now, "holder-gone", first, next_place)
-            return Turn(now + place * replicas.RANK_STEP, "holder-gone" if orphaned else "expired")
-        wait = place * replicas.RANK_STEP
-        if base in self.roster.unserved() and self.policy.clustered:
-            # Who has fewer bases goes first; among those of one level the order is that of the names.
-            level = replicas.level(self.leases.owned, len(self._holders), self.policy.most_level)
-            wait = replicas.LEVEL_STEP * (level + place / len(takers))
+            if not self.leases.orphaned(lease):
+                return self._in_order(Turn(now, "expired"), replicas.order(base, takers))
+            first = assigned_to or self._turns.left_to(base)
+            return self._in_order(Turn(now, "holder-gone"), replicas.order(base, takers), first)
         has_node = self.cluster.nodes.get(node_name(base, self.policy.env)) is not None
-        if has_node and lease is None and not self.leases.abandoned(base):
-            wait += self.leases.times.self_fence_after * NODE_WITHOUT_LEASE
+        deleted = has_node and lease is None and not self.leases.abandoned(base)
+        order = replicas.order(base, takers, self._levels(takers) if self.policy.clustered else None)
+        at = now + NEW_STEP * order.index(me)
+        if deleted:
+            at += self.leases.times.self_fence_after * NODE_WITHOUT_LEASE
         if base in self.roster.unserved():
-            return Turn(now + wait, "new")
-        return Turn(now + wait, "node-without-lease") if has_node else None
+            return Turn(at, "new")
+        return Turn(at, "node-without-lease") if has_node else None
+
+    def _in_order(self, turn: Turn, order: list[str], first: str = "") -> Turn:
+        """Return our turn where replicas try a base in an order, but one before all others."""
+        me, first = self.members.me, first or order[0]
+        if first == me:
+            return turn
+        return replace(turn, left_to=first, place=[each for each in order if each != first].index(me))
+
+    def _levels(self, takers: Collection[str]) -> dict[str, int]:
+        total, highest = self._loads.total(), self.policy.most_level
+        return {taker: replicas.level(self._loads[taker], total, highest) for taker in takers}
 
     def _due(self, now: float) -> dict[BaseId, str]:
         due = self._turns.due(now)
@@ -232,16 +244,18 @@ class Assignment:
 
     def _lease_changed(self, key: str) -> None:
         lease = self.cluster.leases.get(key)
-        holder = lease.holder if lease is not None else ""
-        if lease is not None and holder == self._holders.get(key, ""):
-            return
+        holder, before = lease.holder if lease is not None else "", self._holders.pop(key, "")
         if holder:
             self._holders[key] = holder
-        else:
-            self._holders.pop(key, None)
+        if lease is not None and holder == before:
+            return
+        for each, step in ((before, -1), (holder, 1)):
+            self._loads[each] += step
+            if not each or not self._loads[each]:
+                del self._loads[each]
         base = self._base(key.partition("/")[2])
         if base is not None:
-            self._turns.took(base, holder, self.clock.monotonic())
+            self._turns.took(holder, self.clock.monotonic())
             self.roster.untaken.note(base)
 
     def _node_changed(self, name: str) -> None:

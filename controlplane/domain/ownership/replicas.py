@@ -23,11 +23,6 @@ RENEW_INTERVAL = 2.0
 SELF_FENCE_AFTER = DURATION * 2 / 3
 """Seconds without a renewal after which a replica stops acting for all its bases."""
 
-LEVEL_STEP = 0.1
-"""Seconds that a replica leaves the first go at a new base to others for each level of its workload."""
-RANK_STEP = 0.3
-"""Seconds between the replicas' tries to take a base, in the order that its name gives them."""
-
 TOLERANCE = 1.05
 """A replica with less than this multiple of the mean gives nothing away."""
 
@@ -75,8 +70,14 @@ def takers(replicas: Iterable[Replica], tunnel: str = "") -> tuple[str, ...]:
     return tuple(sorted(replica.id for replica in able))
 
 
+def order(key: str, among: Iterable[str], levels: Mapping[str, int] | None = None) -> list[str]:
+    """Return replicas in the order in which they try a key, which has an order of its own; lower levels go first."""
+    by_weight = sorted(among, key=lambda replica: _weight(replica, key), reverse=True)
+    return sorted(by_weight, key=lambda replica: levels.get(replica, 0)) if levels else by_weight
+
+
 def rank(me: str, key: str, among: Collection[str]) -> int:
-    """Return my place in the order in which replicas try a key, 0 for the first; every key has an order of its own."""
+    """Return my place in that order, 0 for the first."""
     mine = _weight(me, key)
     return sum(1 for other in among if other != me and _weight(other, key) > mine)
 

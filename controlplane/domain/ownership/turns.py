@@ -1,9 +1,9 @@
 """When this replica tries to take which base.
 
-The bases of a replica that is gone are shared out by each of the others for itself (``replicas.assigned``). Their views
-of the leases may differ for a moment, so that two try one base, which its Lease decides, or none does. So what was left
-to another replica is taken by the next one once that has taken nothing for ``STEP_IN_AFTER``. While this replica has
-bases of its own share to take, the cluster may just be slow: it leaves the others' for ``PATIENCE`` then.
+Replicas share out the bases of one that is gone without a word: each finds the same order of replicas for a base. Their
+views may differ for a moment, so that two try one base, which its Lease decides, or none does. And the first one may be
+dead, though nobody knows yet. So the next one steps in where the one before it takes nothing for ``STEP_IN_AFTER``;
+``PATIENCE`` where this replica took nothing either meanwhile, for then it may be the cluster that is slow.
 """
 
 from collections.abc import Collection
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 from controlplane.domain.identity import BaseId
 
-STEP_IN_AFTER = 0.5
-"""Seconds without a base taken by the replica that was to take one, after which the next replica takes it."""
-PATIENCE = 2.0
-"""The same, while this replica itself still has bases to take."""
+STEP_IN_AFTER = 0.3
+"""Seconds after the last base that was taken, after which the next replica steps in."""
+PATIENCE = 1.0
+"""Seconds after which it does where nothing was taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """This replica tries to take a base, at a time on its monotonic clock, and why.
+    """This replica tries to take a base, and why: at is from when on, on its monotonic clock.
 
-    left_to names the replica that is to take it; at is when it was left to that one then, and place this replica's
-    place among those that step in, 0 for the first.
+    left_to is the replica that is to take the base first, empty: this one; place is this one's place among the others,
+    0 for the first.
     """
 
     at: float
@@ -37,10 +37,8 @@ class Turns:
     def __init__(self, me: str) -> None:
         self._me = me
         self._turns: dict[BaseId, Turn] = {}
-        self._taking: set[BaseId] = set()
-        """Bases of our share whose lease is not ours yet."""
-        self._took_at: dict[str, float] = {}
-        """Since when each replica that bases were left to has taken none."""
+        self._took_at: dict[str, float] = {me: float("-inf")}
+        """When this replica, and those that bases were left to, were last seen to take one."""
 
     @property
     def bases(self) -> Collection[BaseId]:
@@ -48,27 +46,22 @@ class Turns:
         return self._turns.keys()
 
     def left_to(self, base: BaseId) -> str:
-        """Return the replica that is to take a base of one that is gone, empty if it was left to nobody yet."""
+        """Return the replica that a base was left to, empty where there is none."""
         turn = self._turns.get(base)
-        if turn is not None and turn.left_to:
-            return turn.left_to
-        return self._me if base in self._taking else ""
+        return turn.left_to if turn is not None else ""
 
     def put(self, base: BaseId, turn: Turn | None) -> None:
         """Have a base wait for a turn; of two the earlier one counts. None: it has no turn any more."""
-        known = self._turns.get(base)
         if turn is None:
             self._turns.pop(base, None)
-        elif known is None or self._due_at(turn) < self._due_at(known):
+            return
+        self._took_at.setdefault(turn.left_to or self._me, float("-inf"))
+        known = self._turns.get(base)
+        if known is None or self._due_at(turn) < self._due_at(known):
             self._turns[base] = turn
-            if turn.left_to == self._me:
-                self._taking.add(base)
-            elif turn.left_to:
-                self._took_at.setdefault(turn.left_to, turn.at)
 
-    def took(self, base: BaseId, replica: str, now: float) -> None:
-        """Note that the lease of a base is a replica's now, or another holder's."""
-        self._taking.discard(base)
+    def took(self, replica: str, now: float) -> None:
+        """Note that a replica, or another holder, has taken a base."""
         if replica in self._took_at:
             self._took_at[replica] = now
 
@@ -86,11 +79,11 @@ class Turns:
     def clear(self) -> None:
         """Forget all turns: the replicas are others now."""
         self._turns.clear()
-        self._taking.clear()
-        self._took_at.clear()
+        self._took_at = {self._me: float("-inf")}
 
     def _due_at(self, turn: Turn) -> float:
-        if turn.left_to in ("", self._me):
+        if not turn.left_to:
             return turn.at
-        wait = PATIENCE if self._taking else STEP_IN_AFTER
-        return max(turn.at, self._took_at[turn.left_to]) + wait * (1 + turn.place)
+        last = max(self._took_at[turn.left_to], self._took_at[self._me])
+        wait = STEP_IN_AFTER if last >= turn.at else PATIENCE
+        return max(turn.at, last) + wait * (1 + turn.place)

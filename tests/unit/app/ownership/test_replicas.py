@@ -11,12 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from controlplane.app.events import Recorder
-from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED
+from controlplane.app.metrics import HANDOVERS, HANDOVERS_FAILED, WRITES
 from controlplane.app.ownership.membership import LEAVE_TRIES, Membership, NameTaken
 from controlplane.app.policy import Policy
 from controlplane.app.ports import Conflict, Transient
 from controlplane.cluster.adapter import ApiCluster
-from controlplane.cluster.api import LEASES, Resource, WatchEvent
+from controlplane.cluster.api import LEASES, Json, Resource, WatchEvent
 from controlplane.domain.contract import LEASE_NAMESPACE
 from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Lease
@@ -28,10 +28,11 @@ pytestmark = pytest.mark.looptime
 
 
 class Connection:
-    """The connection of one replica to the API server, which can be cut, and whose watch of VNode leases can lag."""
+    """The connection of one replica to the API server, which can be cut or slow, and whose watch of leases can lag."""
 
     def __init__(self, api: Api) -> None:
         self._api, self.cut = api, False
+        self.create_after = 0.0
         self.keeps_up = asyncio.Event()
         self.keeps_up.set()
 
@@ -39,6 +40,12 @@ class Connection:
         if self.cut and name in ("get", "list", "create", "patch", "delete", "watch"):
             raise Transient("cut off from the API server")
         return getattr(self._api, name)
+
+    async def create(self, resource: Resource, obj: Json, namespace: str = "") -> Json:
+        await asyncio.sleep(self.create_after)
+        if self.cut:
+            raise Transient("cut off from the API server")
+        return await self._api.create(resource, obj, namespace)
 
     async def watch(self, resource: Resource, *, namespace: str = "", **how: Any) -> AsyncIterator[WatchEvent]:
         if self.cut:
@@ -278,6 +285,20 @@ async def test_a_new_base_goes_to_the_replica_with_fewer() -> None:
         await asyncio.sleep(2.0)
         owners = those.owners()
         assert [owners[f"new{number}"] for number in range(3)] == [["r1"]] * 3
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+async def test_new_bases_are_tried_by_one_replica_while_writes_take_long(*, clustered: bool) -> None:
+    async with replicas("r0", "r1", "r2", clustered=clustered) as those:
+        for connection in those.connections.values():
+            connection.create_after = 0.4
+        before = WRITES.labels("lease-create")._value.get()
+        for number in range(30):
+            those.add(f"b{number}")
+            await asyncio.sleep(0.03)
+        await asyncio.sleep(5.0)
+        assert those.each_has_one_owner()
+        assert WRITES.labels("lease-create")._value.get() - before <= 35
 
 
 async def test_a_member_lease_deleted_during_a_look_at_another_breaks_nothing() -> None:
