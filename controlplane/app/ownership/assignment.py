@@ -34,7 +34,7 @@ from controlplane.domain import contract
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import BaseId, base_of_node, node_name
 from controlplane.domain.ownership import replicas
-from controlplane.domain.ownership.turns import Turn, Turns
+from controlplane.domain.ownership.attempts import Attempt, Attempts
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ class Assignment:
     _looked_at: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self._turns = Turns(self.members.me)
+        self._attempts = Attempts(self.members.me)
         self.cluster.leases.subscribe(self._lease_changed)
         self.cluster.nodes.subscribe(self._node_changed)
         self.members.subscribe(self._members_changed)
@@ -109,8 +109,8 @@ class Assignment:
     async def changed(self) -> None:
         """Return when it is worth deciding again."""
         now = self.clock.monotonic()
-        next_turn = self._turns.next_at(now + BALANCE)
-        await self.roster.untaken.wait(max(min(next_turn - now, BALANCE), 0.0))
+        next_attempt = self._attempts.next_at(now + BALANCE)
+        await self.roster.untaken.wait(max(min(next_attempt - now, BALANCE), 0.0))
         await asyncio.sleep(GATHER)
 
     # Taking.
@@ -133,20 +133,20 @@ class Assignment:
         me = self.members.me
         for lease in self.cluster.leases.all():
             if lease.holder != me and self.leases.orphaned(lease) and (base := self._base(lease.name)) is not None:
-                if taker := me if self.roster.serving(base) else self._turns.left_to(base):
+                if taker := me if self.roster.serving(base) else self._attempts.left_to(base):
                     loads[taker] += 1
                 else:
                     orphans[self._tunnel(lease.name)].append(base)
         assigned: dict[str, str] = {}
         for tunnel, lost in orphans.items():
             assigned |= replicas.assigned(lost, loads, self.members.takers(tunnel))
-        for base in sorted(bases.union(self._turns.bases)):
+        for base in sorted(bases.union(self._attempts.bases)):
             self._look_at(base, now, assigned.get(base, ""))
 
     def _look_at(self, base: BaseId, now: float, assigned_to: str = "") -> None:
-        self._turns.put(base, None if self.roster.serving(base) else self._turn(base, now, assigned_to))
+        self._attempts.put(base, None if self.roster.serving(base) else self._attempt(base, now, assigned_to))
 
-    def _turn(self, base: BaseId, now: float, assigned_to: str) -> Turn | None:
+    def _attempt(self, base: BaseId, now: float, assigned_to: str) -> Attempt | None:
         """Return when this replica tries to take a base without an actor here, and why; None: not at all."""
         lease = self.leases.get(base)
         if lease is not None and self.leases.wait(lease) > 0:
@@ -155,15 +155,15 @@ class Assignment:
             return None
         me = self.members.me
         if lease is not None and lease.holder == me:
-            return Turn(now, "given")
+            return Attempt(now, "given")
         takers = self.members.takers(self._tunnel(node_name(base, self.policy.env)))
         if me not in takers:
             return None
         if lease is not None and lease.holder:
             if not self.leases.orphaned(lease):
-                return self._in_order(Turn(now, "expired"), replicas.order(base, takers))
-            first = assigned_to or self._turns.left_to(base)
-            return self._in_order(Turn(now, "holder-gone"), replicas.order(base, takers), first)
+                return self._in_order(Attempt(now, "expired"), replicas.order(base, takers))
+            first = assigned_to or self._attempts.left_to(base)
+            return self._in_order(Attempt(now, "holder-gone"), replicas.order(base, takers), first)
         has_node = self.cluster.nodes.get(node_name(base, self.policy.env)) is not None
         deleted = has_node and lease is None and not self.leases.abandoned(base)
         order = replicas.order(base, takers, self._levels(takers) if self.policy.clustered else None)
@@ -171,22 +171,22 @@ class Assignment:
         if deleted:
             at += self.leases.times.self_fence_after * NODE_WITHOUT_LEASE
         if base in self.roster.unserved():
-            return Turn(at, "new")
-        return Turn(at, "node-without-lease") if has_node else None
+            return Attempt(at, "new")
+        return Attempt(at, "node-without-lease") if has_node else None
 
-    def _in_order(self, turn: Turn, order: list[str], first: str = "") -> Turn:
-        """Return our turn where replicas try a base in an order, but one before all others."""
+    def _in_order(self, attempt: Attempt, order: list[str], first: str = "") -> Attempt:
+        """Return our attempt where replicas try a base in an order, but one before all others."""
         me, first = self.members.me, first or order[0]
         if first == me:
-            return turn
-        return replace(turn, left_to=first, place=[each for each in order if each != first].index(me))
+            return attempt
+        return replace(attempt, left_to=first, place=[each for each in order if each != first].index(me))
 
     def _levels(self, takers: Collection[str]) -> dict[str, int]:
         total, highest = self._loads.total(), self.policy.most_level
         return {taker: replicas.level(self._loads[taker], total, highest) for taker in takers}
 
     def _due(self, now: float) -> dict[BaseId, str]:
-        due = self._turns.due(now)
+        due = self._attempts.due(now)
         for base, why in tuple(due.items()):
             if why == "new":
                 del due[base]
@@ -255,7 +255,7 @@ class Assignment:
                 del self._loads[each]
         base = self._base(key.partition("/")[2])
         if base is not None:
-            self._turns.took(holder, self.clock.monotonic())
+            self._attempts.took(holder, self.clock.monotonic())
             self.roster.untaken.note(base)
 
     def _node_changed(self, name: str) -> None:
@@ -266,7 +266,7 @@ class Assignment:
     def _members_changed(self) -> None:
         self._all_dirty = True
         self._balance_at = float("-inf")
-        self._turns.clear()
+        self._attempts.clear()
         self.roster.untaken.nudge()
 
     def _tunnel(self, vnode: str) -> str:

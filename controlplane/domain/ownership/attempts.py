@@ -18,7 +18,7 @@ PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Attempt:
     """This replica tries to take a base, and why: at is from when on, on its monotonic clock.
 
     left_to is the replica that is to take the base first, empty: this one; place is this one's place among the others,
@@ -31,34 +31,34 @@ class Turn:
     place: int = 0
 
 
-class Turns:
-    """The turns of one replica, me. All times are seconds of its monotonic clock."""
+class Attempts:
+    """What one replica, me, is to try. All times are seconds of its monotonic clock."""
 
     def __init__(self, me: str) -> None:
         self._me = me
-        self._turns: dict[BaseId, Turn] = {}
+        self._attempts: dict[BaseId, Attempt] = {}
         self._took_at: dict[str, float] = {me: float("-inf")}
         """When this replica, and those that bases were left to, were last seen to take one."""
 
     @property
     def bases(self) -> Collection[BaseId]:
-        """The bases that have a turn."""
-        return self._turns.keys()
+        """The bases that it is to try."""
+        return self._attempts.keys()
 
     def left_to(self, base: BaseId) -> str:
         """Return the replica that a base was left to, empty where there is none."""
-        turn = self._turns.get(base)
-        return turn.left_to if turn is not None else ""
+        attempt = self._attempts.get(base)
+        return attempt.left_to if attempt is not None else ""
 
-    def put(self, base: BaseId, turn: Turn | None) -> None:
-        """Have a base wait for a turn; of two the earlier one counts. None: it has no turn any more."""
-        if turn is None:
-            self._turns.pop(base, None)
+    def put(self, base: BaseId, attempt: Attempt | None) -> None:
+        """Have it try a base; of two attempts the earlier one counts. None: it is not to try any more."""
+        if attempt is None:
+            self._attempts.pop(base, None)
             return
-        self._took_at.setdefault(turn.left_to or self._me, float("-inf"))
-        known = self._turns.get(base)
-        if known is None or self._due_at(turn) < self._due_at(known):
-            self._turns[base] = turn
+        self._took_at.setdefault(attempt.left_to or self._me, float("-inf"))
+        known = self._attempts.get(base)
+        if known is None or self._due_at(attempt) < self._due_at(known):
+            self._attempts[base] = attempt
 
     def took(self, replica: str, now: float) -> None:
         """Note that a replica, or another holder, has taken a base."""
@@ -66,24 +66,24 @@ class Turns:
             self._took_at[replica] = now
 
     def due(self, now: float) -> dict[BaseId, str]:
-        """Return the bases whose turn it is, and why, and forget these turns."""
-        due = {base: turn.why for base, turn in self._turns.items() if self._due_at(turn) <= now}
+        """Return the bases that it is to try now, and why, and forget these attempts."""
+        due = {base: attempt.why for base, attempt in self._attempts.items() if self._due_at(attempt) <= now}
         for base in due:
-            del self._turns[base]
+            del self._attempts[base]
         return due
 
     def next_at(self, default: float) -> float:
-        """Return when the next turn is due."""
-        return min(map(self._due_at, self._turns.values()), default=default)
+        """Return when the next attempt is due."""
+        return min(map(self._due_at, self._attempts.values()), default=default)
 
     def clear(self) -> None:
-        """Forget all turns: the replicas are others now."""
-        self._turns.clear()
+        """Forget all: the replicas are others now."""
+        self._attempts.clear()
         self._took_at = {self._me: float("-inf")}
 
-    def _due_at(self, turn: Turn) -> float:
-        if not turn.left_to:
-            return turn.at
-        last = max(self._took_at[turn.left_to], self._took_at[self._me])
-        wait = STEP_IN_AFTER if last >= turn.at else PATIENCE
-        return max(turn.at, last) + wait * (1 + turn.place)
+    def _due_at(self, attempt: Attempt) -> float:
+        if not attempt.left_to:
+            return attempt.at
+        last = max(self._took_at[attempt.left_to], self._took_at[self._me])
+        wait = STEP_IN_AFTER if last >= attempt.at else PATIENCE
+        return max(attempt.at, last) + wait * (1 + attempt.place)

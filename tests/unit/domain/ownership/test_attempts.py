@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from controlplane.domain.identity import BaseId
 from controlplane.domain.ownership import replicas as rules
-from controlplane.domain.ownership.turns import PATIENCE, STEP_IN_AFTER, Turn, Turns
+from controlplane.domain.ownership.attempts import PATIENCE, STEP_IN_AFTER, Attempt, Attempts
 
 NAMES = ("r0", "r1", "r2", "r3")
 BASES = tuple(BaseId(f"b{number}") for number in range(12))
 STEP = 0.1
 
 
-def left(at: float, to: str, place: int = 0) -> Turn:
-    return Turn(at, "holder-gone", to, place)
+def left(at: float, to: str, place: int = 0) -> Attempt:
+    return Attempt(at, "holder-gone", to, place)
 
 
 class World:
@@ -23,7 +23,7 @@ class World:
 
     def __init__(self, opinions: Mapping[str, Mapping[BaseId, str]], *, broken: str = "", pace: float = 0.0) -> None:
         self.now, self.broken, self.pace = 0.0, broken, pace
-        self.turns = {name: Turns(name) for name in opinions}
+        self.attempts = {name: Attempts(name) for name in opinions}
         self.taken: dict[BaseId, str] = {}
         self.tries: list[tuple[str, BaseId]] = []
         self._ready_at = dict.fromkeys(opinions, 0.0)
@@ -31,14 +31,14 @@ class World:
         for name, opinion in opinions.items():
             for base, taker in opinion.items():
                 others = [other for other in rules.order(base, opinions) if other != taker]
-                turn = left(0.0, "") if taker == name else left(0.0, taker, others.index(name))
-                self.turns[name].put(base, turn)
+                attempt = left(0.0, "") if taker == name else left(0.0, taker, others.index(name))
+                self.attempts[name].put(base, attempt)
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
         while self.now < until:
-            for name, turns in self.turns.items():
-                self._queued[name] += turns.due(self.now)
+            for name, attempts in self.attempts.items():
+                self._queued[name] += attempts.due(self.now)
                 while self._queued[name] and self._ready_at[name] <= self.now and name != self.broken:
                     self._take(name, self._queued[name].pop(0))
             self.now += STEP
@@ -48,9 +48,9 @@ class World:
         self._ready_at[name] = self.now + self.pace
         if base not in self.taken:
             self.taken[base] = name
-            for turns in self.turns.values():
-                turns.put(base, None)
-                turns.took(name, self.now)
+            for attempts in self.attempts.values():
+                attempts.put(base, None)
+                attempts.took(name, self.now)
 
 
 opinions = st.integers(2, 4).flatmap(
@@ -90,39 +90,39 @@ def test_nobody_steps_in_while_all_take_their_shares(many: int, pace: float) -> 
 
 class TestStepIn:
     def test_it_comes_once_nobody_has_taken_anything_for_a_while(self) -> None:
-        turns = Turns("r0")
-        turns.put(BASES[0], left(10.0, "r1"))
-        turns.took("r1", 10.3)
-        turns.took("r0", 10.4)
-        turns.took("somebody", 10.5)
-        assert turns.next_at(99.0) == 10.4 + STEP_IN_AFTER
-        assert turns.due(10.6) == {}
-        assert turns.due(10.4 + STEP_IN_AFTER) == {BASES[0]: "holder-gone"}
-        assert turns.due(99.0) == {}, "a turn comes once"
+        attempts = Attempts("r0")
+        attempts.put(BASES[0], left(10.0, "r1"))
+        attempts.took("r1", 10.3)
+        attempts.took("r0", 10.4)
+        attempts.took("somebody", 10.5)
+        assert attempts.next_at(99.0) == 10.4 + STEP_IN_AFTER
+        assert attempts.due(10.6) == {}
+        assert attempts.due(10.4 + STEP_IN_AFTER) == {BASES[0]: "holder-gone"}
+        assert attempts.due(99.0) == {}, "each comes once"
 
     def test_where_nothing_was_taken_the_cluster_may_be_slow(self) -> None:
-        turns = Turns("r0")
-        turns.took("r0", 9.9)
-        turns.put(BASES[0], left(10.0, "r1"))
-        assert turns.next_at(99.0) == 10.0 + PATIENCE
+        attempts = Attempts("r0")
+        attempts.took("r0", 9.9)
+        attempts.put(BASES[0], left(10.0, "r1"))
+        assert attempts.next_at(99.0) == 10.0 + PATIENCE
 
     def test_places_come_one_after_the_other(self) -> None:
-        turns = Turns("r0")
-        turns.put(BASES[0], left(10.0, "r1", place=2))
-        assert turns.next_at(99.0) == 10.0 + 3 * PATIENCE
+        attempts = Attempts("r0")
+        attempts.put(BASES[0], left(10.0, "r1", place=2))
+        assert attempts.next_at(99.0) == 10.0 + 3 * PATIENCE
 
-    def test_another_look_at_a_base_does_not_delay_its_turn(self) -> None:
-        turns = Turns("r0")
-        turns.put(BASES[0], left(10.0, "r1"))
-        turns.put(BASES[0], left(10.3, turns.left_to(BASES[0])))
-        assert turns.next_at(99.0) == 10.0 + PATIENCE
-        turns.put(BASES[0], Turn(10.4, "given"))
-        assert turns.due(10.4) == {BASES[0]: "given"}
+    def test_another_look_at_a_base_does_not_delay_its_attempt(self) -> None:
+        attempts = Attempts("r0")
+        attempts.put(BASES[0], left(10.0, "r1"))
+        attempts.put(BASES[0], left(10.3, attempts.left_to(BASES[0])))
+        assert attempts.next_at(99.0) == 10.0 + PATIENCE
+        attempts.put(BASES[0], Attempt(10.4, "given"))
+        assert attempts.due(10.4) == {BASES[0]: "given"}
 
     def test_with_other_replicas_all_begins_again(self) -> None:
-        turns = Turns("r0")
-        turns.put(BASES[0], left(10.0, "r1"))
-        turns.clear()
-        assert not turns.bases
-        assert turns.next_at(99.0) == 99.0
-        assert turns.left_to(BASES[0]) == ""
+        attempts = Attempts("r0")
+        attempts.put(BASES[0], left(10.0, "r1"))
+        attempts.clear()
+        assert not attempts.bases
+        assert attempts.next_at(99.0) == 99.0
+        assert attempts.left_to(BASES[0]) == ""
