@@ -119,7 +119,7 @@ class ControlPlaneSettings(VNodeSettings, KubeletSettings, GrpcSettings):
         description="true: replicas with more bases leave new ones to those with fewer, which evens loads out early",
     )
     workload_max_level: Annotated[int, Field(ge=1, le=100)] = Field(
-        3, description="highest workload level of a replica; it leaves a new base to others for 0.1 s a level"
+        3, description="highest workload level of a replica; new bases go to one of the lowest level"
     )
     lease_duration: Annotated[int, Field(ge=DURATION, le=300)] = Field(
         DURATION,

@@ -20,7 +20,7 @@ from controlplane.domain.ownership.member import Member
 from gateways.mqtt.orders import AGAIN, Outcomes
 from mqttclient.receipts import Acknowledgements
 from tests.unit.app.harness import Api, LoopClock
-from tests.unit.app.ownership.test_replicas import replicas
+from tests.unit.app.ownership.replicas import replicas
 
 pytestmark = pytest.mark.looptime
 
