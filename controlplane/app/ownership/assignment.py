@@ -19,7 +19,7 @@ reaches.
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -160,10 +160,11 @@ class Assignment:
         if me not in takers:
             return None
         if lease is not None and lease.holder:
-            if not self.leases.orphaned(lease):
-                return self._in_order(Attempt(now, "expired"), replicas.order(base, takers))
-            first = assigned_to or self._attempts.left_to(base)
-            return self._in_order(Attempt(now, "holder-gone"), replicas.order(base, takers), first)
+            orphaned = self.leases.orphaned(lease)
+            order = replicas.order(base, takers)
+            first = (assigned_to or self._attempts.left_to(base) or order[0]) if orphaned else order[0]
+            place = 0 if first == me else replicas.rank(me, base, [each for each in takers if each != first])
+            return Attempt(now, "holder-gone" if orphaned else "expired", first, place)
         has_node = self.cluster.nodes.get(node_name(base, self.policy.env)) is not None
         deleted = has_node and lease is None and not self.leases.abandoned(base)
         order = replicas.order(base, takers, self._levels(takers) if self.policy.clustered else None)
@@ -173,13 +174,6 @@ class Assignment:
         if base in self.roster.unserved():
             return Attempt(at, "new")
         return Attempt(at, "node-without-lease") if has_node else None
-
-    def _in_order(self, attempt: Attempt, order: list[str], first: str = "") -> Attempt:
-        """Return our attempt where replicas try a base in an order, but one before all others."""
-        me, first = self.members.me, first or order[0]
-        if first == me:
-            return attempt
-        return replace(attempt, left_to=first, place=[each for each in order if each != first].index(me))
 
     def _levels(self, takers: Collection[str]) -> dict[str, int]:
         total, highest = self._loads.total(), self.policy.most_level
@@ -255,7 +249,7 @@ class Assignment:
                 del self._loads[each]
         base = self._base(key.partition("/")[2])
         if base is not None:
-            self._attempts.took(holder, self.clock.monotonic())
+            self._attempts.took(base, holder, self.clock.monotonic())
             self.roster.untaken.note(base)
 
     def _node_changed(self, name: str) -> None:

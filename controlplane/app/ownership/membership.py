@@ -119,7 +119,8 @@ class Membership:
 
     def mine(self, key: str) -> bool:
         """Return whether something that one replica does for all, named by key, is this one's to do."""
-        return self.may_act() and replicas.rank(self.me, key, self.takers()) == 0 and self.me in self.takers()
+        takers = self.takers()
+        return self.may_act() and self.me in takers and replicas.rank(self.me, key, takers) == 0
 
     def subscribe(self, handler: Callable[[], None]) -> None:
         """Call handler whenever a replica came, went or changed its record, and when this one acts again."""

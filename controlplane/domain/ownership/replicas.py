@@ -78,8 +78,7 @@ def order(key: str, among: Iterable[str], levels: Mapping[str, int] | None = Non
 
 def rank(me: str, key: str, among: Collection[str]) -> int:
     """Return my place in that order, 0 for the first."""
-    mine = _weight(me, key)
-    return sum(1 for other in among if other != me and _weight(other, key) > mine)
+    return order(key, among).index(me)
 
 
 def _weight(replica: str, key: str) -> bytes:

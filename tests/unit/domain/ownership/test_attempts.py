@@ -31,7 +31,7 @@ class World:
         for name, opinion in opinions.items():
             for base, taker in opinion.items():
                 others = [other for other in rules.order(base, opinions) if other != taker]
-                attempt = left(0.0, "") if taker == name else left(0.0, taker, others.index(name))
+                attempt = left(0.0, taker, 0 if taker == name else others.index(name))
                 self.attempts[name].put(base, attempt)
 
     def run(self, seconds: float) -> None:
@@ -50,7 +50,7 @@ class World:
             self.taken[base] = name
             for attempts in self.attempts.values():
                 attempts.put(base, None)
-                attempts.took(name, self.now)
+                attempts.took(base, name, self.now)
 
 
 opinions = st.integers(2, 4).flatmap(
@@ -91,10 +91,12 @@ def test_nobody_steps_in_while_all_take_their_shares(many: int, pace: float) -> 
 class TestStepIn:
     def test_it_comes_once_nobody_has_taken_anything_for_a_while(self) -> None:
         attempts = Attempts("r0")
-        attempts.put(BASES[0], left(10.0, "r1"))
-        attempts.took("r1", 10.3)
-        attempts.took("r0", 10.4)
-        attempts.took("somebody", 10.5)
+        for base, to in zip(BASES[:4], ("r1", "r1", "r0", "r2"), strict=True):
+            attempts.put(base, left(10.0, to))
+        assert attempts.due(10.0) == {BASES[2]: "holder-gone"}
+        for base, replica, at in ((BASES[1], "r1", 10.3), (BASES[2], "r0", 10.4), (BASES[3], "somebody", 10.5)):
+            attempts.put(base, None)
+            attempts.took(base, replica, at)
         assert attempts.next_at(99.0) == 10.4 + STEP_IN_AFTER
         assert attempts.due(10.6) == {}
         assert attempts.due(10.4 + STEP_IN_AFTER) == {BASES[0]: "holder-gone"}
@@ -102,9 +104,27 @@ class TestStepIn:
 
     def test_where_nothing_was_taken_the_cluster_may_be_slow(self) -> None:
         attempts = Attempts("r0")
-        attempts.took("r0", 9.9)
+        attempts.put(BASES[1], left(9.0, "r0"))
+        attempts.due(9.0)
+        attempts.took(BASES[1], "r0", 9.9)
         attempts.put(BASES[0], left(10.0, "r1"))
         assert attempts.next_at(99.0) == 10.0 + PATIENCE
+
+    def test_new_bases_and_gifts_do_not_put_it_off(self) -> None:
+        attempts = Attempts("r0")
+        attempts.put(BASES[0], left(10.0, "r1"))
+        for tenth in range(50):
+            attempts.took(BaseId(f"new{tenth}"), ("r0", "r1")[tenth % 2], 10.0 + tenth / 10)
+        assert attempts.next_at(99.0) == 10.0 + PATIENCE
+
+    def test_a_base_counts_once(self) -> None:
+        attempts = Attempts("r0")
+        attempts.put(BASES[0], left(10.0, "r1"))
+        attempts.put(BASES[1], left(10.0, "r1"))
+        attempts.put(BASES[1], None)
+        attempts.took(BASES[1], "r1", 10.2)
+        attempts.took(BASES[1], "r1", 10.4)
+        assert attempts.next_at(99.0) == 10.2 + STEP_IN_AFTER
 
     def test_places_come_one_after_the_other(self) -> None:
         attempts = Attempts("r0")
