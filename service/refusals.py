@@ -12,6 +12,8 @@ log = structlog.get_logger(__name__)
 
 LOG_INTERVAL = 60.0
 """Seconds between two log lines about one peer."""
+LONGEST_TEXT = 2000
+"""Characters of a refusal's text: errors of libraries may quote all of a request."""
 LOG_RATE, LOG_BURST = 1.0, 20.0
 """Log lines a second about refusals of all peers of a listener together."""
 
@@ -20,13 +22,16 @@ REFUSED = Counter("koupleless_listener_refused_total", "Connections and requests
 
 
 class RequestRefused(Exception):
-    """A request is not answered: HTTP status, reason for metrics, text for people, headers of the answer."""
+    """A request is not answered: HTTP status, reason for metrics, text for people, headers of the answer.
+
+    What is longer than LONGEST_TEXT is cut.
+    """
 
     def __init__(self, status: int, reason: str, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
+        self.text = text[:LONGEST_TEXT]
+        super().__init__(self.text)
         self.status = status
         self.reason = reason
-        self.text = text
         self.headers = dict(headers or {})
 
 

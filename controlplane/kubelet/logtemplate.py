@@ -33,10 +33,10 @@ class LogTemplate:
             fixed = urlsplit(parts[0][0] if parts else "")
             host, _port, user = fixed.hostname, fixed.port, fixed.username
         except ValueError as error:
-            raise WrongTemplate(f"is no template of a URL ({error})") from None
+            raise WrongTemplate(f"is no template of a URL ({str(error)[:200]})") from None
         self.names = {name for _, name, _, _ in parts if name is not None}
         if unknown := sorted(self.names - set(FIELDS)):
-            raise WrongTemplate(f"{{{unknown[0]}}} is not one of {', '.join(FIELDS)}")
+            raise WrongTemplate(f"{{{unknown[0][:50]}}} is not one of {', '.join(FIELDS)}")
         if any(spec or conversion for _, _, spec, conversion in parts):
             raise WrongTemplate("a field is only a name in braces")
         if fixed.scheme not in ("http", "https") or not host or not fixed.path:
@@ -74,8 +74,8 @@ def since(options: Mapping[str, str], now: datetime) -> str:
     elif given := options.get("sinceTime", ""):
         try:
             at = datetime.fromisoformat(given).astimezone(UTC)
-        except (ValueError, OverflowError) as error:
-            raise WrongOption(f"sinceTime={given[:50]}: {error}") from None
+        except (ValueError, OverflowError):
+            raise WrongOption(f"sinceTime={given[:50]}: it is no time of RFC 3339") from None
     else:
         return ""
     return at.isoformat().replace("+00:00", "Z")

@@ -36,11 +36,26 @@ def test_it_is_filled_with_what_is_asked_for(options: dict[str, str], query: str
 
 
 @pytest.mark.parametrize(
-    "options", [{"tailLines": "ten"}, {"limitBytes": "-1"}, {"tailLines": "9" * 30}, {"sinceTime": "yesterday"}]
+    "options",
+    [
+        {"tailLines": "ten"},
+        {"limitBytes": "-1"},
+        {"tailLines": "9" * 10_000},
+        {"sinceTime": "yesterday"},
+        {"sinceTime": "2026-01-31T12:00:00Z" * 500},
+    ],
 )
-def test_what_cannot_be_is_refused(options: dict[str, str]) -> None:
-    with pytest.raises(WrongOption):
+def test_what_cannot_be_is_refused_shortly(options: dict[str, str]) -> None:
+    with pytest.raises(WrongOption, match="is no") as refusal:
         LogTemplate(URL).url(BASE, options, NOON)
+    assert len(str(refusal.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["http://h:" + "9x" * 5000 + "/{ip}", "http://h/{" + "x" * 10_000 + "}"])
+def test_a_template_that_cannot_be_is_refused_shortly(text: str) -> None:
+    with pytest.raises(WrongTemplate) as refusal:
+        LogTemplate(text)
+    assert len(str(refusal.value)) < 400
 
 
 @pytest.mark.parametrize(
