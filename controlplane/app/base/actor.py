@@ -26,7 +26,7 @@ from controlplane.app.metrics import ACTOR_LOOKS, REFUSED_REPORTS, STALE_FENCES
 from controlplane.app.ports import ClusterError
 from controlplane.app.roster import RosterEntry
 from controlplane.domain import contract
-from controlplane.domain.base import modules, vitals
+from controlplane.domain.base import liveness, modules, vitals
 from controlplane.domain.base.hearing import Heard
 from controlplane.domain.base.releases import Release, record, recorded
 from controlplane.domain.base.state import Base, Phase
@@ -90,12 +90,12 @@ class BaseActor:
                 async with self._around.looks:
                     await asyncio.sleep(0)
                 began = loop.time()
-                wake_at = await self._look()
+                look_at, judge_at = await self._look()
                 if self._over:
                     return
                 # Of what comes in the meantime one look takes all.
                 await asyncio.sleep(min((loop.time() - began) * REST, LONGEST_REST))
-                await self._sleep_until(wake_at)
+                await self._wait(look_at, judge_at)
         finally:
             await self._writes.stop()
             self._readiness.end()
@@ -138,8 +138,8 @@ class BaseActor:
             text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES)
         return recorded(text or "")
 
-    async def _look(self) -> float | None:
-        """Take the news, decide and act once; return when to look again without news."""
+    async def _look(self) -> tuple[float | None, float | None]:
+        """Take the news, decide and act once; return when to look, and when to judge the base, without news."""
         ACTOR_LOOKS.inc()
         around, news = self._around, self._entry.take()
         now = around.clock.monotonic()
@@ -151,14 +151,14 @@ class BaseActor:
         if suspended or self._fence_seen > base.fence:
             self._publish(replace(base, suspended_until=now) if suspended else base)
             if suspended or not await self._outbid():
-                return now + SUSPENDED_LOOK * (0.5 + around.random.random())
+                return now + SUSPENDED_LOOK * (0.5 + around.random.random()), None
             base, now, tunnels = self._base, around.clock.monotonic(), around.gateways.heard()
             pods = self._pods.look(now)
         wishes = self._wishes.of(self._pods.due(pods), place(base.profile))
-        base, times = self._decide(base, pods, wishes, tunnels, now)
+        base, judge_at, times = self._decide(base, pods, wishes, tunnels, now)
         self._publish(base)
         times += await self._remove(pods, wishes) if base.phase is Phase.DEAD else self._write(pods, wishes)
-        return min((at for at in times if at is not None), default=None)
+        return min((at for at in times if at is not None), default=None), judge_at
 
     def _decide(
         self,
@@ -167,11 +167,11 @@ class BaseActor:
         wishes: Sequence[Wish],
         tunnels: Mapping[TunnelKind, Heard],
         now: float,
-    ) -> tuple[Base, list[float | None]]:
-        """Judge the base, send what is due, and return its next state, and when to look again."""
+    ) -> tuple[Base, float | None, list[float | None]]:
+        """Judge the base, send what is due; return its next state, when to judge it again, and when to look again."""
         around, polling = self._around, self._polling
         base = vitals.use_tunnel(base, tunnels, now=now)
-        base, next_at = vitals.judged(
+        base, judge_at = vitals.judged(
             base,
             tunnels,
             now=now,
@@ -180,12 +180,11 @@ class BaseActor:
             has_node=self._node.node() is not None,
             node_removed=self._node.removed_by_others(),
         )
-        times = [next_at]
         if base.phase is Phase.DEAD:
-            return base, times
+            return base, judge_at, []
         base, another_at = polling.choose(base, now)
         base, answer_at = self._orders.give_up(base, wishes, pods, now)
-        times += [another_at, answer_at]
+        times = [another_at, answer_at]
         reached = base.phase is not Phase.UNREACHABLE and vitals.seen_since_tunnel_up(base, around.gateways.up_since)
         self._entry.awaited = not reached
         waits = True
@@ -196,7 +195,7 @@ class BaseActor:
             waits = plan.waits
         times.append(polling.send(base, now, waits=waits))
         self._record(base, wishes)
-        return base, times
+        return base, judge_at, times
 
     def _publish(self, base: Base) -> None:
         """Replace the state, and record what is worth an Event about the change."""
@@ -295,6 +294,18 @@ class BaseActor:
         remark = Remark(not base.signs.leaving.believed, "VNodeRemoved", f"Node removed: {base.why}")
         around.recorder.node(node, base.vnode, remark)
         self._polling.end(base)
+
+    async def _wait(self, look_at: float | None, judge_at: float | None) -> None:
+        """Return when there is news or a look is due; while the base only lives its silence needs none."""
+        clock = self._around.clock
+        while True:
+            await self._sleep_until(min((at for at in (look_at, judge_at) if at is not None), default=None))
+            now = clock.monotonic()
+            if self._entry.wake.is_set() or (look_at is not None and look_at <= now + TICK):
+                return
+            judge_at = liveness.silent_at(self._entry.heard, self._around.gateways.heard(), now=now)
+            if judge_at is None:
+                return
 
     async def _sleep_until(self, at: float | None) -> None:
         delay = None if at is None else max(at - self._around.clock.monotonic(), TICK)

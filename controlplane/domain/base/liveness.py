@@ -20,7 +20,7 @@ from enum import Enum
 from functools import reduce
 
 from controlplane.domain.base.hearing import Heard, look_at
-from controlplane.domain.base.state import Base
+from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.facts import TunnelKind
 
 UNREACHABLE_AFTER = 25.0
@@ -86,6 +86,14 @@ def judge(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float, outage
         return Judgement(Verdict.UNREACHABLE, since, look_at(since + DEAD_AFTER, now), until)
     verdict = Verdict.UNREACHABLE if outage.removals_frozen else Verdict.DEAD
     return Judgement(verdict, since, None, until)
+
+
+def silent_at(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float) -> float | None:
+    """Return when silence may count of a base that only lives; None where more than silence has to be judged."""
+    if base.phase is not Phase.READY or base.signs.leaving.said_at is not None:
+        return None
+    judgement = judge(base, tunnels, now=now, outage=Outage())
+    return judgement.next_at if judgement.verdict is Verdict.ALIVE else None
 
 
 def listened(base: Base, tunnels: Mapping[TunnelKind, Heard], now: float) -> Heard | None:

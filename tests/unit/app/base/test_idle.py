@@ -30,23 +30,27 @@ async def live(stage: Stage, seconds: float) -> None:
         await asyncio.sleep(3.0)
 
 
-async def idle(stage: Stage) -> None:
-    """Begin with a base that is Ready, and from now on only lives."""
+async def idle(stage: Stage, modules: int = 0) -> None:
+    """Begin with a base that is Ready and has so many modules, and from now on only lives."""
     stage.bases.add("b1")
+    for number in range(modules):
+        stage.put_pod(f"p{number}", module=f"biz{number}")
     await asyncio.sleep(5.0)
     stage.bases.silence(B1)
     await live(stage, 60.0)
     assert stage.ready("node", "b1") == "True"
+    assert all(stage.ready("pod", f"p{number}") == "True" for number in range(modules))
 
 
-async def test_an_idle_base_is_looked_at_a_few_times_a_minute() -> None:
+@pytest.mark.parametrize("modules", [0, 10])
+async def test_an_idle_base_is_looked_at_only_for_the_status_of_its_node(modules: int) -> None:
     async with Stage(Api()).running() as stage:
-        await idle(stage)
+        await idle(stage, modules)
         before = ACTOR_LOOKS._value.get()
         await live(stage, 600.0)
         looks = ACTOR_LOOKS._value.get() - before
-        # 300 reports: 200 lists, 50 heartbeats, 50 answers about health.
-        assert looks <= 30
+        # 300 reports: 200 lists, 50 heartbeats, 50 answers about health. The status of a Node is refreshed twice.
+        assert looks <= 6
         assert stage.ready("node", "b1") == "True"
 
 
@@ -65,9 +69,10 @@ async def test_what_tools_read_is_never_old() -> None:
             assert stage.recorder._clock.wall() - base.usage.at <= 12.0
 
 
-async def test_silence_counts_from_the_last_sign_of_life() -> None:
+@pytest.mark.parametrize("modules", [0, 10])
+async def test_silence_counts_from_the_last_sign_of_life(modules: int) -> None:
     async with Stage(Api()).running() as stage:
-        await idle(stage)
+        await idle(stage, modules)
         await live(stage, 34.0)
         await asyncio.sleep(21.0)
         assert stage.ready("node", "b1") == "True"

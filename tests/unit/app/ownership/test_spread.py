@@ -41,7 +41,7 @@ async def test_actors_of_a_suspended_replica_do_not_look_in_step(monkeypatch: py
     looks: dict[BaseId, list[float]] = defaultdict(list)
     look = BaseActor._look
 
-    async def noted(self: BaseActor) -> float | None:
+    async def noted(self: BaseActor) -> tuple[float | None, float | None]:
         looks[self._base.id].append(asyncio.get_running_loop().time())
         return await look(self)
 

@@ -1,12 +1,13 @@
 """A base about which nothing new was said is, whenever it is looked at, as if each report had been taken at once."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.base import modules, vitals
+from controlplane.domain.base import liveness, modules, vitals
 from controlplane.domain.base.hearing import Heard
 from controlplane.domain.base.modules import NO_MODULES, take_list
 from controlplane.domain.base.state import Base, Phase, Signs
@@ -118,6 +119,39 @@ def shown(base: Base) -> tuple[object, ...]:
     rounded = [None if value is None else round(value, 6) for value in (counted.cpu, counted.share)]
     signs: Signs = replace(base.signs, counted=replace(counted, cpu=None, share=None))
     return replace(base, signs=signs), rounded
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(st.tuples(REPORTS, st.integers(0, 20)), max_size=12),
+    st.lists(st.tuples(REPORTS, st.integers(0, 12)), max_size=6),
+    st.sampled_from([0.0, 5.0]),
+)
+def test_where_silence_needs_no_look_a_look_changes_nothing(
+    reports: list[tuple[tuple[Fact, GatewayInfo], int]], lately: list[tuple[tuple[Fact, GatewayInfo], int]], late: float
+) -> None:
+    base, now = ready(), 10.0
+    for (fact, source), seconds in reports:
+        now += seconds
+        base, judge_at = judged(taken(base, fact, source, now), HEARD, now)
+    base, judge_at = judged(base, HEARD, now)
+    news = News()
+    for (fact, source), seconds in lately:
+        now = min(now + seconds, judge_at or now)
+        news.unchanged.take(base, fact, source, now, now)
+    base, now = heard(base, news.unchanged), judge_at or now
+    tunnels = {kind: Heard(until=now - late) for kind in TunnelKind}
+    silent_at = liveness.silent_at(base, tunnels, now=now)
+    event("needs a look" if silent_at is None else "needs none")
+    if silent_at is not None:
+        assert silent_at > now
+        assert judged(base, tunnels, now) == (base, silent_at)
+
+
+def judged(base: Base, tunnels: Mapping[TunnelKind, Heard], now: float) -> tuple[Base, float | None]:
+    """Return how a look judges the base, and when that may change without news."""
+    base, outage = vitals.use_tunnel(base, tunnels, now=now), liveness.Outage()
+    return vitals.judged(base, tunnels, now=now, wall=now, outage=outage, has_node=True, node_removed=False)
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.READY])
