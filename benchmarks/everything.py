@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 
+from benchmarks.targets import DENSER
+
 ROWS: tuple[str, ...] = (
     "rollout --bases 100 --modules 10 --baseline --rounds 5",
     "rollout --bases 1000 --modules 10 --baseline",
@@ -35,12 +37,15 @@ def commands(scale: float, only: Sequence[str], more: Sequence[str]) -> list[lis
         name, *words = row.split()
         if only and name not in only:
             continue
-        words = [_scaled(word, scale) if (name, before) in _SIZES else word for before, word in pairwise(["", *words])]
+        words = [_scaled(name, *each, scale) for each in pairwise(["", *words])]
         for added in map(shlex.split, more):
             words += added[1:] if added[:1] == [name] else []
         found.append([name, *words])
     return found
 
 
-def _scaled(sizes: str, scale: float) -> str:
-    return ",".join(str(max(1, round(int(size) * scale))) for size in sizes.split(","))
+def _scaled(name: str, option: str, word: str, scale: float) -> str:
+    if (name, option) not in _SIZES:
+        return word
+    least = DENSER if name == "density" else 1
+    return ",".join(str(max(least, round(int(size) * scale))) for size in word.split(","))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import everything
-from benchmarks.targets import LEASE_DURATION
+from benchmarks.targets import DENSER, LEASE_DURATION
 
 PURPOSE = """\
 Measures onboarding, installs, idle bases, rollouts and failovers against a real Kubernetes API server
@@ -69,7 +69,11 @@ def _installing(commands: Any, common: list[argparse.ArgumentParser]) -> None:
     one.add_argument(
         "--rate", type=_seconds, default=20.0, metavar="R", help="Pods each second; 0: all at once (default: 20)"
     )
-    dense = commands.add_parser("density", parents=common, help="CPU time for a module on few bases and on many")
+    dense = commands.add_parser(
+        "density",
+        parents=[_output(), _bases(MOST_BASES, least=DENSER)],
+        help="CPU time for a module on few bases and on many",
+    )
     dense.add_argument(
         "--modules",
         type=_number(1, 20),
@@ -163,10 +167,10 @@ def _output() -> argparse.ArgumentParser:
     return common
 
 
-def _bases(most: int) -> argparse.ArgumentParser:
+def _bases(most: int, least: int = 1) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--bases", type=_number(1, most), default=100, metavar="N", help="simulated bases (default: %(default)s)"
+        "--bases", type=_number(least, most), default=100, metavar="N", help="simulated bases (default: %(default)s)"
     )
     return common
 

@@ -12,6 +12,8 @@ ROLLOUT_MULTIPLE = 1.3
 """Of a bare client that creates as many Pods and patches the status of each."""
 ROLLOUT_MS = {"control plane": 2.0, "gateway": 1.2}
 """CPU time for each module."""
+DENSER = 10
+"""How many times as many modules a tenth of the bases gets, in the measurement of density."""
 DENSE_MULTIPLE = 1.2
 """Of the CPU time for each module, with ten times as many modules on each base."""
 DELETION_MULTIPLE = 1.5

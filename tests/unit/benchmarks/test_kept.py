@@ -31,6 +31,12 @@ def test_a_scale_changes_bases_and_times_but_neither_rates_nor_modules_of_a_base
     assert tools == ["tools", "--vnodes", "1000", "--modules", "2000", "--watchers", "10"]
 
 
+def test_a_tenth_of_the_bases_of_density_is_one_at_least(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["density", "--bases", "9"])
+    assert "--bases: 9 is not a number from 10 to 5000" in capsys.readouterr().err
+
+
 def test_an_option_of_the_caller_counts_in_place_of_ours() -> None:
     (words,) = everything.commands(1, ["idle"], ["idle --seconds 5 --bases 7", "mqtt --bases 9"])
     options = parser().parse_args(words)
