@@ -6,6 +6,8 @@ the same peer. The base is then asked, at once and again after 1, 3, 7 and 15 s.
 - the base stops answering: a question failed, and there was no sign of life for ``SILENT`` seconds;
 - or its answer about its health says so, and none says otherwise within ``CONFIRM`` seconds.
 
+Where the base could not be heard meanwhile, all of this begins again when it can: it may have come back.
+
 A base that sends heartbeats again stays, and so does one that still answers after ``OPEN`` seconds. Goodbyes in its
 name then count for nothing for ``QUIET`` seconds, so that they cannot make others ask it all the time.
 """
@@ -13,7 +15,7 @@ name then count for nothing for ``QUIET`` seconds, so that they cannot make othe
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from controlplane.domain.base.hearing import look_at
+from controlplane.domain.base.hearing import Heard, look_at
 from controlplane.domain.facts import BaseState, PollFailure, TunnelKind, Way
 
 SILENT: Mapping[PollFailure, float] = {
@@ -40,6 +42,8 @@ class Leaving:
     """The peer that heartbeats come from over each tunnel, and when the last one came."""
     said_at: float | None = None
     """When the goodbye came that is being examined."""
+    examined_from: float = 0.0
+    """Since when it is examined: later than that where the base could not be heard meanwhile."""
     asked: int = 0
     """How often the base was asked since then."""
     failed: PollFailure | None = None
@@ -86,7 +90,7 @@ def goodbye(leaving: Leaving, way: Way, now: float) -> Leaving:
         return _refuse(leaving, f"a goodbye in its name came from {origin}", now)
     if now - leaving.doubted_at < QUIET:
         return _refuse(leaving, "goodbyes in its name keep coming, although it stayed", now)
-    return replace(leaving, said_at=now, asked=0, failed=None, confirmed_at=None)
+    return replace(leaving, said_at=now, examined_from=now, asked=0, failed=None, confirmed_at=None)
 
 
 def healthy(leaving: Leaving, state: BaseState, now: float) -> Leaving:
@@ -94,7 +98,7 @@ def healthy(leaving: Leaving, state: BaseState, now: float) -> Leaving:
     match state:
         case BaseState.DEACTIVATED if leaving.confirmed_at is None:
             if leaving.said_at is None:
-                leaving = replace(leaving, said_at=now, asked=0)
+                leaving = replace(leaving, said_at=now, examined_from=now, asked=0)
             return replace(leaving, confirmed_at=now, failed=None)
         case BaseState.ACTIVATED if leaving.confirmed_at is not None:
             return replace(leaving, confirmed_at=None)
@@ -123,33 +127,35 @@ class Judgement:
     next_at: float | None = None
 
 
-def judge(leaving: Leaving, *, last_seen: float, until: float, now: float) -> Judgement:
-    """Judge a goodbye; last_seen is the last sign of life of any kind, until when the base was heard."""
-    said_at = leaving.said_at
-    if said_at is None:
+def judge(leaving: Leaving, *, last_seen: float, heard: Heard, now: float) -> Judgement:
+    """Judge a goodbye; last_seen is the last sign of life of any kind, heard since and up to when it could be seen."""
+    if leaving.said_at is None:
         return Judgement(leaving)
-    times = [said_at + OPEN]
+    if heard.since > leaving.examined_from:
+        leaving = replace(leaving, examined_from=heard.since, asked=0, failed=None, confirmed_at=None)
+    since = leaving.examined_from
+    times = [since + OPEN]
     if leaving.confirmed_at is not None:
         gone_at = leaving.confirmed_at + CONFIRM
         times.append(look_at(gone_at, now))
-        if until >= gone_at:
+        if heard.until >= gone_at:
             return Judgement(_believe(leaving, "the base said that it goes away, also when it was asked"))
     if leaving.failed is not None:
-        gone_at = max(said_at, last_seen) + SILENT[leaving.failed]
+        gone_at = max(since, last_seen) + SILENT[leaving.failed]
         times.append(look_at(gone_at, now))
-        if until >= gone_at:
+        if heard.until >= gone_at:
             return Judgement(_believe(leaving, "the base said that it goes away, and does not answer any more"))
-    if now >= said_at + OPEN:
+    if now >= since + OPEN:
         stayed = replace(leaving, said_at=None, confirmed_at=None, doubted_at=now)
         return Judgement(_refuse(stayed, "a goodbye in its name came, but it still answers", now))
-    ask = now >= _ask_at(leaving, said_at)
+    ask = now >= _ask_at(leaving)
     if ask:
         leaving = replace(leaving, asked=leaving.asked + 1)
-    return Judgement(leaving, ask, min(*times, _ask_at(leaving, said_at)))
+    return Judgement(leaving, ask, min(*times, _ask_at(leaving)))
 
 
-def _ask_at(leaving: Leaving, said_at: float) -> float:
-    return said_at + 2.0**leaving.asked - 1.0
+def _ask_at(leaving: Leaving) -> float:
+    return leaving.examined_from + 2.0**leaving.asked - 1.0
 
 
 def _believe(leaving: Leaving, why: str) -> Leaving:

@@ -54,38 +54,38 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict, since when silence counts, when it can next change by itself, and up to when the base was heard.
+    """The verdict, since when silence counts, when it can next change by itself, and when the base could be heard.
 
-    next_at is None when only news can change it.
+    next_at is None when only news can change it, heard while no tunnel of the base is up.
     """
 
     verdict: Verdict
     silent_since: float
     next_at: float | None
-    until: float
+    heard: Heard | None
 
 
 def judge(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float, outage: Outage) -> Judgement:
     """Judge a base; tunnels has those that are up, heard since they are at the earliest."""
     signs, heard = base.signs, listened(base, tunnels, now)
     if heard is None:
-        return Judgement(Verdict.UNHEARD, signs.last_seen, None, float("-inf"))
+        return Judgement(Verdict.UNHEARD, signs.last_seen, None, None)
     since, until = max(signs.last_seen, heard.since), heard.until
     silent = until - since
     if silent < UNREACHABLE_AFTER:
         silent_at = look_at(since + UNREACHABLE_AFTER, now)
         if not signs.failing:
-            return Judgement(Verdict.ALIVE, since, silent_at, until)
+            return Judgement(Verdict.ALIVE, since, silent_at, heard)
         unanswered = max(signs.last_answered, heard.since)
         one_way_at = unanswered + UNREACHABLE_AFTER
         if until < one_way_at:
-            return Judgement(Verdict.ALIVE, since, min(silent_at, look_at(one_way_at, now)), until)
+            return Judgement(Verdict.ALIVE, since, min(silent_at, look_at(one_way_at, now)), heard)
         verdict = Verdict.ALIVE if outage.commands_fail else Verdict.ONE_WAY
-        return Judgement(verdict, unanswered, silent_at, until)
+        return Judgement(verdict, unanswered, silent_at, heard)
     if silent < DEAD_AFTER:
-        return Judgement(Verdict.UNREACHABLE, since, look_at(since + DEAD_AFTER, now), until)
+        return Judgement(Verdict.UNREACHABLE, since, look_at(since + DEAD_AFTER, now), heard)
     verdict = Verdict.UNREACHABLE if outage.removals_frozen else Verdict.DEAD
-    return Judgement(verdict, since, None, until)
+    return Judgement(verdict, since, None, heard)
 
 
 def silent_at(base: Base, tunnels: Mapping[TunnelKind, Heard], *, now: float) -> float | None:

@@ -295,9 +295,9 @@ def _own(base: Base, heartbeat: Heartbeat, tunnels: Mapping[TunnelKind, Heard], 
 
 def _judge_goodbye(base: Base, judgement: Judgement, now: float) -> tuple[Base, float | None]:
     """Return the base with what its goodbye means now, and when that may change without news."""
-    if judgement.verdict is Verdict.UNHEARD:
+    if judgement.heard is None:
         return base, None
-    judged = leaving.judge(base.signs.leaving, last_seen=base.signs.last_seen, until=judgement.until, now=now)
+    judged = leaving.judge(base.signs.leaving, last_seen=base.signs.last_seen, heard=judgement.heard, now=now)
     if judged.ask:
         base = replace(base, modules=modules.ask_again(base.modules))
     return _with(base, judged.leaving), judged.next_at

@@ -144,6 +144,25 @@ async def test_a_goodbye_from_another_peer_has_the_base_not_even_asked() -> None
         assert "10.0.0.66" in refused
 
 
+@pytest.mark.parametrize(("returns", "gone"), [(True, False), (False, True)], ids=["it came back", "it did not"])
+async def test_a_goodbye_counts_from_when_the_base_can_be_heard_again(returns: bool, gone: bool) -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(5.0)
+        stage.bases.leave(base)
+        await asyncio.sleep(0.5)
+        stage.disconnect()
+        await asyncio.sleep(15.0)
+        if returns:
+            stage.bases.stopped.remove(base)
+            stage.bases.alive.add(base)
+        stage.connect()
+        await asyncio.sleep(1.0)
+        assert stage.ready("node", "b1") == "True"
+        await asyncio.sleep(5.0)
+        assert (stage.node() is None) is gone
+
+
 async def test_a_goodbye_of_a_base_that_is_not_managed_does_not_keep_it_from_being_managed() -> None:
     stage = Stage(Api())
     stage.bases.heartbeat("b1")

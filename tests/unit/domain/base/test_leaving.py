@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.base import leaving
+from controlplane.domain.base.hearing import Heard
 from controlplane.domain.base.leaving import CONFIRM, CROSSED, OPEN, QUIET, SILENT, Judgement, Leaving
 from controlplane.domain.facts import BaseState, PollFailure, TunnelKind, Way
 
@@ -14,8 +15,9 @@ HOME, STRANGER = Way(TunnelKind.HTTP, "10.0.0.7"), Way(TunnelKind.HTTP, "10.0.0.
 KNOWN = leaving.heartbeat(Leaving(), HOME, 0.0)
 
 
-def judge(last: Leaving, *, last_seen: float, now: float, until: float | None = None) -> Judgement:
-    return leaving.judge(last, last_seen=last_seen, until=now if until is None else until, now=now)
+def judge(last: Leaving, *, last_seen: float, now: float, until: float | None = None, since: float = 0.0) -> Judgement:
+    heard = Heard(since, now if until is None else until)
+    return leaving.judge(last, last_seen=last_seen, heard=heard, now=now)
 
 
 def said(at: float = 100.0) -> Leaving:
@@ -50,6 +52,25 @@ def test_it_is_not_believed_before_everything_was_heard_that_may_deny_it() -> No
         assert not late.leaving.believed
         assert late.next_at is not None
         assert judge(left, last_seen=90.0, now=120.0, until=100.0 + wait).leaving.believed
+
+
+def test_what_was_learned_before_the_base_could_not_be_heard_decides_nothing_after_it() -> None:
+    confirmed = leaving.healthy(said(), BaseState.DEACTIVATED, 100.1)
+    failed = leaving.failed(said(), PollFailure.NOT_CONNECTED)
+    for left in (confirmed, failed):
+        back = judge(left, last_seen=90.0, now=150.0, since=149.9)
+        assert back.ask
+        later = judge(back.leaving, last_seen=90.0, now=150.0 + CONFIRM, since=149.9)
+        assert later.ask
+        assert not later.leaving.believed
+
+
+def test_a_base_that_is_still_gone_when_it_can_be_heard_again_is_believed_then() -> None:
+    back = judge(leaving.failed(said(), PollFailure.NOT_CONNECTED), last_seen=90.0, now=150.0, since=149.9).leaving
+    again = leaving.failed(back, PollFailure.NOT_CONNECTED)
+    wait = SILENT[PollFailure.NOT_CONNECTED]
+    assert not judge(again, last_seen=90.0, now=149.8 + wait, since=149.9).leaving.believed
+    assert judge(again, last_seen=90.0, now=149.9 + wait, since=149.9).leaving.believed
 
 
 @pytest.mark.parametrize("failure", [PollFailure.NEGATIVE, PollFailure.UNSPECIFIED])
