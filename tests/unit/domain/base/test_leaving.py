@@ -157,6 +157,39 @@ def test_a_base_that_answers_is_never_removed_and_asked_rarely(steps: list[tuple
     assert model.asked <= 6 * goodbyes
 
 
+EVIDENCE = st.one_of(
+    st.just(("goodbye", HOME)),
+    st.tuples(st.just("failed"), st.sampled_from(sorted(SILENT, key=lambda failure: failure.value))),
+    st.tuples(st.just("health"), st.sampled_from(BaseState)),
+    st.tuples(st.just("wait"), st.floats(0.01, 10.0)),
+)
+
+
+@given(st.lists(EVIDENCE, max_size=12), st.floats(0.1, 100.0), st.lists(st.floats(0.01, 10.0), max_size=20))
+def test_a_base_that_came_back_while_it_could_not_be_heard_stays(
+    steps: list[tuple[str, object]], gap: float, waits: list[float]
+) -> None:
+    last, now = KNOWN, 0.0
+    for what, value in steps:
+        if isinstance(value, Way):
+            last = leaving.goodbye(last, value, now)
+        elif isinstance(value, PollFailure):
+            last = leaving.failed(last, value)
+        elif isinstance(value, BaseState):
+            last = leaving.healthy(last, value, now)
+        elif isinstance(value, float):
+            now += value
+    since = now + gap
+    model = Model(last, since)
+    for seconds in (0.0, *waits):
+        model.now += seconds
+        judged = judge(model.leaving, last_seen=0.0, now=model.now, since=since)
+        model.leaving = judged.leaving
+        assert not model.leaving.believed
+        if judged.ask:
+            model.leaving = leaving.answered(leaving.healthy(model.leaving, BaseState.ACTIVATED, model.now))
+
+
 @given(st.lists(HOSTILE, max_size=30), st.sampled_from(sorted(SILENT, key=lambda failure: failure.value)))
 def test_a_base_that_says_goodbye_and_stops_is_removed(steps: list[tuple[str, object]], failure: PollFailure) -> None:
     """Whatever strangers sent in its name meanwhile, unless goodbyes of theirs came the very way of its own."""
