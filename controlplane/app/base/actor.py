@@ -28,7 +28,7 @@ from controlplane.app.roster import RosterEntry
 from controlplane.domain import contract
 from controlplane.domain.base import liveness, modules, vitals
 from controlplane.domain.base.hearing import Heard
-from controlplane.domain.base.releases import Release, record, recorded
+from controlplane.domain.base.releases import UNKNOWN, Release, record, recorded
 from controlplane.domain.base.state import Base, Phase
 from controlplane.domain.base.vitals import News
 from controlplane.domain.base.vnode import place
@@ -106,7 +106,7 @@ class BaseActor:
         around, base, fence = self._around, self._base, 0
         while True:
             try:
-                fence = await around.leases.acquire(base.id)
+                fence = await around.leases.acquire(base.id, records=self._known_before())
             except ClusterError as error:
                 until = self._patience.failed(error)
                 base = replace(base, why=f"its lease could not be taken: {error}")
@@ -138,6 +138,19 @@ class BaseActor:
             text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES)
         return recorded(text or "")
 
+    def _known_before(self) -> Mapping[str, str]:
+        """Return the record of what is ours that a term begins with: what earlier terms knew, and what Pods want now.
+
+        Whoever was here before may have installed that without a chance to record it.
+        """
+        wishes = self._wanted(self._pods.look(self._around.clock.monotonic()), self._base)
+        wanted = dict.fromkeys((wish.spec.key for wish in wishes), UNKNOWN)
+        known = {**wanted, **self._installed(self._node.node())}
+        return {contract.ANNOTATION_OWNED_MODULES: record(known)} if known else {}
+
+    def _wanted(self, pods: tuple[Pod, ...], base: Base) -> Sequence[Wish]:
+        return self._wishes.of(self._pods.due(pods), place(base.profile))
+
     async def _look(self) -> tuple[float | None, float | None]:
         """Take the news, decide and act once; return when to look, and when to judge the base, without news."""
         ACTOR_LOOKS.inc()
@@ -154,7 +167,7 @@ class BaseActor:
                 return now + SUSPENDED_LOOK * (0.5 + around.random.random()), None
             base, now, tunnels = self._base, around.clock.monotonic(), around.gateways.heard()
             pods = self._pods.look(now)
-        wishes = self._wishes.of(self._pods.due(pods), place(base.profile))
+        wishes = self._wanted(pods, base)
         base, judge_at, times = self._decide(base, pods, wishes, tunnels, now)
         self._publish(base)
         times += await self._remove(pods, wishes) if base.phase is Phase.DEAD else self._write(pods, wishes)
@@ -230,8 +243,9 @@ class BaseActor:
 
         What no Pod stands for is written at once: nothing else shows a later owner that it is ours.
         """
-        owned = modules.record_of(base.modules)
-        without_pod = owned.keys() - {wish.spec.key for wish in wishes}
+        wanted = {wish.spec.key for wish in wishes}
+        owned = modules.record_of(base.modules, wanted)
+        without_pod = owned.keys() - wanted
         if (owned, without_pod) != self._recorded:
             self._recorded = owned, without_pod
             leases, name = self._around.leases, contract.ANNOTATION_OWNED_MODULES

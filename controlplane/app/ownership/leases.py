@@ -7,7 +7,7 @@ them make them harmless.
 
 import asyncio
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
@@ -145,9 +145,13 @@ class LeaseKeeper:
                 self._schedule(term, now)
 
     def recorded(self, base: BaseId, name: str) -> str | None:
-        """Return a record as the lease has it, None where it has none; name is one of contract.LEASE_RECORDS."""
+        """Return a record as the lease has it, None where it has none; name is one of contract.LEASE_RECORDS.
+
+        Before a term begins it is the one that the term begins with.
+        """
         term = self._terms.get(base)
-        return term.lease.annotations.get(name) if term is not None else None
+        lease = term.lease if term is not None else self._claim(base)
+        return lease.annotations.get(name)
 
     def record(self, base: BaseId, name: str, text: str, *, soon: bool = False) -> None:
         """Have the lease keep a record: written along with its next renewal, soon: with one now."""
@@ -158,11 +162,11 @@ class LeaseKeeper:
                 term.urgent = True
                 self._schedule(term, self.clock.monotonic())
 
-    async def acquire(self, base: BaseId, *, above: int = 0) -> int:
+    async def acquire(self, base: BaseId, *, above: int = 0, records: Mapping[str, str] | None = None) -> int:
         """Begin a term with a fence above that one and return it; 0 when somebody else has the base.
 
-        Raises ClusterError. Whether the term may be acted for by now is another question: the write may have taken
-        long.
+        records are those that the lease is to have from the beginning, by annotation. Raises ClusterError. Whether the
+        term may be acted for by now is another question: the write may have taken long.
         """
         now = self.clock.monotonic()
         current = self.get(base)
@@ -170,13 +174,15 @@ class LeaseKeeper:
             raise Transient("this replica is cut off from the cluster or from its member lease")
         if current is not None and self.wait(current) > 0:
             return 0
-        lease = rules.claim(current, fresh=self._fresh(base))
-        lease = replace(lease, transitions=max(lease.transitions, above + 1))
+        lease, records = self._claim(base), records or {}
+        annotations = {**lease.annotations, **records}
+        lease = replace(lease, transitions=max(lease.transitions, above + 1), annotations=annotations)
         WRITES.labels("lease-create" if current is None else "lease-take").inc()
         held = await (self.cluster.create_lease(lease) if current is None else self.cluster.update_lease(lease))
         before = self._terms.get(base)
         # Counted from before the write, so that we end before anyone else may begin.
-        term = Term(base, held.transitions, held, renewed_at=now, records=before.records if before else {})
+        kept = {**(before.records if before else {}), **records}
+        term = Term(base, held.transitions, held, renewed_at=now, records=kept)
         self._terms[base] = term
         self._schedule(term, now + self._jittered())
         return term.fence
@@ -342,6 +348,10 @@ class LeaseKeeper:
 
     def _jittered(self) -> float:
         return self.times.renew_every * (0.95 + 0.15 * self.random.random())
+
+    def _claim(self, base: BaseId) -> Lease:
+        """Return the lease with which a term would begin now."""
+        return rules.claim(self.get(base), fresh=self._fresh(base))
 
     def _fresh(self, base: BaseId) -> Lease:
         stamp = self._stamp()

@@ -235,10 +235,13 @@ def adopt(state: Modules, wanted: Mapping[ModuleKey, Release]) -> Modules:
     return replace(state, owned={**state.owned, **new}) if new else state
 
 
-def record_of(state: Modules) -> Mapping[ModuleKey, Release]:
-    """Return what a later term has to know as ours: also what is being installed, which may come when we are gone."""
+def record_of(state: Modules, wanted: Iterable[ModuleKey] = ()) -> Mapping[ModuleKey, Release]:
+    """Return what a later term has to know as ours: also what is being installed, or wanted by Pods.
+
+    It may come when both we and its Pod are gone.
+    """
     under_way = {f.spec.key: f.release for f in state.in_flight.values() if f.verb is Verb.INSTALL}
-    return {**under_way, **state.owned}
+    return {**dict.fromkeys(wanted, UNKNOWN), **under_way, **state.owned}
 
 
 def remember(state: Modules, recorded: Mapping[ModuleKey, Release], now: float) -> Modules:

@@ -1,6 +1,6 @@
 """The model finds each rule of the protocol that is broken on purpose, within a few runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 
@@ -59,9 +59,11 @@ def does_not_raise_the_fence(patch: Patch) -> None:
     patch.setattr(LeaseKeeper, "acquire", _acquire_as_decided)
 
 
-async def _acquire_as_decided(self: LeaseKeeper, base: BaseId, *, above: int = 0) -> int:
+async def _acquire_as_decided(
+    self: LeaseKeeper, base: BaseId, *, above: int = 0, records: Mapping[str, str] | None = None
+) -> int:
     """Acquire without the second look at the fence that ``above`` brings."""
-    return await _acquire(self, base, above=-1)
+    return await _acquire(self, base, above=-1, records=records)
 
 
 _acquire = LeaseKeeper.acquire

@@ -62,6 +62,41 @@ async def test_a_module_whose_pod_goes_while_the_control_plane_is_down_is_remove
         assert modules[base] == {BY_HAND: ModuleState.ACTIVATED}
 
 
+async def test_a_module_that_was_never_recorded_is_removed_if_a_later_term_saw_its_pod() -> None:
+    api = Api()
+    async with Stage(api).running() as stage:
+        base = stage.bases.add("b1")
+        await asyncio.sleep(15.0)
+        modules = stage.bases.modules
+    # Installed by a process that was killed before it renewed the Lease.
+    stage.put_pod("p")
+    modules[base].update({KEY: ModuleState.ACTIVATED, BY_HAND: ModuleState.ACTIVATED})
+    api.calls.clear()
+    silent = Stage(api)
+    async with silent.running():
+        assert "biz1" in record(silent)
+        assert renewals(silent) == 1, "the write that begins the term"
+    stage.remove_pod("p")
+    later = Stage(api)
+    later.bases.modules = modules
+    async with later.running():
+        later.bases.add("b1")
+        await asyncio.sleep(GRACE)
+        assert modules[base] == {BY_HAND: ModuleState.ACTIVATED}
+
+
+async def test_what_a_pod_wants_is_recorded_along_with_the_next_renewal_also_while_nothing_can_be_ordered() -> None:
+    async with Stage(Api()).running() as stage:
+        stage.bases.add("b1")
+        await asyncio.sleep(15.0)
+        stage.disconnect()
+        stage.api.calls.clear()
+        stage.put_pod("p")
+        await asyncio.sleep(12.0)
+        assert "biz1" in record(stage)
+        assert renewals(stage) <= 2
+
+
 async def test_deleting_a_lease_by_hand_loses_no_record() -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")

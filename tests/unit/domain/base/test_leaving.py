@@ -170,7 +170,7 @@ def test_a_base_that_came_back_while_it_could_not_be_heard_stays(
     steps: list[tuple[str, object]], gap: float, waits: list[float]
 ) -> None:
     last, now = KNOWN, 0.0
-    for what, value in steps:
+    for _, value in steps:
         if isinstance(value, Way):
             last = leaving.goodbye(last, value, now)
         elif isinstance(value, PollFailure):
