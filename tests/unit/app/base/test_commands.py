@@ -296,9 +296,9 @@ async def test_a_failed_write_is_not_repeated_with_each_heartbeat() -> None:
         tries: Counter[str] = Counter()
         acquire, called = stage.leases.acquire, stage.api._called
 
-        async def count_acquires(base: BaseId, *, records: Mapping[str, str]) -> int:
+        async def count_acquires(base: BaseId, *, above: int = 0, records: Mapping[str, str] | None = None) -> int:
             tries["acquire"] += 1
-            return await acquire(base, records=records)
+            return await acquire(base, above=above, records=records)
 
         def count_writes(call: Call) -> None:
             tries["node status"] += call.resource == NODES and call.verb == "patch"
