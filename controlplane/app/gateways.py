@@ -13,6 +13,8 @@ from controlplane.domain.workloads.baselines import Baseline
 
 RETURN_WITHIN = 15.0
 """Seconds that a lost gateway is given to come back with the results that it keeps."""
+LATE = 5.0
+"""Seconds for which nothing came of a gateway that is lost, from which on its bases count as not heard meanwhile."""
 
 MORE = 1.1
 """How many times its share of the bases a gateway may have before some move."""
@@ -76,6 +78,8 @@ class GatewayDirectory:
         self.up_since: dict[TunnelKind, float] = {}
         """Since when any gateway serves a tunnel, on the monotonic clock; those that none serves are left out."""
         self._lost_at: dict[str, float] = {}
+        self._gaps: dict[TunnelKind, float] = {}
+        """When a gateway of a tunnel was last lost of which nothing had come for some time."""
         self.version = 0
         self._next_move_at = float("-inf")
 
@@ -93,6 +97,8 @@ class GatewayDirectory:
             now = self._now()
             self._lost_at = {key: at for key, at in self._lost_at.items() if now - at < RETURN_WITHIN}
             self._lost_at[link.info.key] = now
+            if now - link.heard.until >= LATE:
+                self._gaps[link.info.tunnel] = now
             self._changed(link.info.tunnel)
 
     def tunnel_state(self, link: Link, *, up: bool, reason: str) -> None:
@@ -153,7 +159,7 @@ class GatewayDirectory:
 
     def heard(self) -> dict[TunnelKind, Heard]:
         """Return what arrives over each tunnel that any gateway serves."""
-        heard = {kind: Heard(since=at) for kind, at in self.up_since.items()}
+        heard = {kind: Heard(since=max(at, self._gaps.get(kind, at))) for kind, at in self.up_since.items()}
         for connected in self._connected.values():
             if connected.tunnel_up:
                 kind = connected.link.info.tunnel

@@ -56,6 +56,18 @@ def test_what_comes_late_is_no_silence(seed: int) -> None:
 
 
 @seeds
+def test_what_a_gateway_that_stands_still_until_it_is_given_up_did_not_pass_on_is_no_silence(seed: int) -> None:
+    with running(seed, Shape(replicas=1, gateways=2)) as model:
+        settled(model)
+        first, second = model.gateways.values()
+        first.process.pause(40.0)
+        model.world.run(12.0)
+        second.process.pause(40.0)
+        model.world.run(90.0)
+        model.settle()
+
+
+@seeds
 def test_an_order_that_is_overtaken_by_a_newer_claim_has_no_effect(seed: int) -> None:
     overtaken_order(seed)
 

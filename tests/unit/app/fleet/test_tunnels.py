@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from controlplane.domain.base.hearing import Heard
 from controlplane.domain.base.vnode import NO_ADDRESS
 from controlplane.domain.facts import (
     Address,
@@ -49,6 +50,25 @@ async def test_a_base_over_both_tunnels_is_one_vnode_and_keeps_its_tunnel() -> N
         assert fewer == 0
         assert more >= 1
         assert base.profile.address == ADDRESS
+
+
+@pytest.mark.parametrize(("late", "gone"), [(0.5, True), (20.0, False)], ids=["at once", "late"])
+async def test_silence_counts_anew_where_a_gateway_is_lost_that_had_said_nothing_for_long(
+    late: float, gone: bool
+) -> None:
+    async with Stage(Api()).running() as stage:
+        base = stage.bases.add("b1")
+        other = FakeLink("other")
+        stage.gateways.connected(other)
+        await asyncio.sleep(5.0)
+        stage.bases.silence(base)
+        other.heard = Heard(until=asyncio.get_running_loop().time() + 24.0 - late)
+        await asyncio.sleep(24.0)
+        stage.gateways.lost(other)
+        await asyncio.sleep(5.0)
+        assert (stage.ready("node", "b1") == "False") is gone
+        await asyncio.sleep(25.0)
+        assert stage.ready("node", "b1") == "False"
 
 
 async def test_when_one_tunnel_is_lost_the_other_takes_over_at_once() -> None:
