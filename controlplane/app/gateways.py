@@ -14,7 +14,7 @@ from controlplane.domain.workloads.baselines import Baseline
 RETURN_WITHIN = 15.0
 """Seconds that a lost gateway is given to come back with the results that it keeps."""
 LATE = 5.0
-"""Seconds for which nothing came of a gateway that is lost, from which on its bases count as not heard meanwhile."""
+"""Seconds for which nothing came of a gateway that goes, from which on bases count as not heard meanwhile."""
 
 MORE = 1.1
 """How many times its share of the bases a gateway may have before some move."""
@@ -79,7 +79,7 @@ class GatewayDirectory:
         """Since when any gateway serves a tunnel, on the monotonic clock; those that none serves are left out."""
         self._lost_at: dict[str, float] = {}
         self._gaps: dict[TunnelKind, float] = {}
-        """When a gateway of a tunnel was last lost of which nothing had come for some time."""
+        """Since when nothing was lost on the way through gateways that are gone or reach nothing, by tunnel."""
         self.version = 0
         self._next_move_at = float("-inf")
 
@@ -97,14 +97,15 @@ class GatewayDirectory:
             now = self._now()
             self._lost_at = {key: at for key, at in self._lost_at.items() if now - at < RETURN_WITHIN}
             self._lost_at[link.info.key] = now
-            if now - link.heard.until >= LATE:
-                self._gaps[link.info.tunnel] = now
+            self._note_gap(link)
             self._changed(link.info.tunnel)
 
     def tunnel_state(self, link: Link, *, up: bool, reason: str) -> None:
         """A gateway says whether it reaches its transport."""
         current = self._connected.get(link.info.gateway_id)
         if current is not None and current.link is link:
+            if current.tunnel_up and not up:
+                self._note_gap(link)
             current.tunnel_up, current.tunnel_reason = up, reason
             self._changed(link.info.tunnel)
 
@@ -178,6 +179,12 @@ class GatewayDirectory:
             return ""
         reasons = [c.tunnel_reason for c in self._connected.values() if c.link.info.tunnel is kind]
         return next((r for r in reasons if r), f"no {kind.value} gateway is connected")
+
+    def _note_gap(self, link: Link) -> None:
+        """Keep what is known of a gap in what a gateway passed on, which does not close because the gateway goes."""
+        now, heard, kind = self._now(), link.heard, link.info.tunnel
+        since = now if now - heard.until >= LATE else heard.since
+        self._gaps[kind] = max(self._gaps.get(kind, since), since)
 
     def _changed(self, kind: TunnelKind) -> None:
         self.version += 1

@@ -105,8 +105,10 @@ class BaseActor:
         """Begin a term; return whether the base is ours."""
         around, base, fence = self._around, self._base, 0
         while True:
+            known = self._known_before()
+            records = {contract.ANNOTATION_OWNED_MODULES: record(known)} if known else {}
             try:
-                fence = await around.leases.acquire(base.id, records=self._known_before())
+                fence = await around.leases.acquire(base.id, records=records)
             except ClusterError as error:
                 until = self._patience.failed(error)
                 base = replace(base, why=f"its lease could not be taken: {error}")
@@ -122,8 +124,8 @@ class BaseActor:
             return False
         self._patience.succeeded()
         now, node = around.clock.monotonic(), self._node.node()
-        known = modules.remember(modules.begin_term(base.modules, fence), self._installed(node), now)
-        base = replace(base, fence=fence, phase=Phase.CLAIMED, why="", term_began=now, modules=known)
+        ours = modules.remember(modules.begin_term(base.modules, fence), known, now)
+        base = replace(base, fence=fence, phase=Phase.CLAIMED, why="", term_began=now, modules=ours)
         ready = Condition.of(node.status.conditions if node is not None else (), "Ready")
         if ready.status not in ("", "True"):
             base = vitals.not_ready_at_first(base, ready.message or "its Node was not Ready")
@@ -131,22 +133,17 @@ class BaseActor:
         around.roster.doubt(base.vnode)
         return True
 
-    def _installed(self, node: Node | None) -> Mapping[ModuleKey, Release]:
-        """Return what is recorded as ours: in the Lease, or in the Node by an earlier version of this program."""
-        text = self._around.leases.recorded(self._base.id, contract.ANNOTATION_OWNED_MODULES)
+    def _known_before(self) -> Mapping[ModuleKey, Release]:
+        """Return what is ours as a term begins: what Pods want, and what is recorded.
+
+        Whoever was here before may have installed what Pods want without a chance to record it. The record is in the
+        Lease, or in the Node by an earlier version of this program.
+        """
+        text, node = self._around.leases.recorded(self._base.id, contract.ANNOTATION_OWNED_MODULES), self._node.node()
         if text is None and node is not None:
             text = node.annotations.get(contract.ANNOTATION_OWNED_MODULES)
-        return recorded(text or "")
-
-    def _known_before(self) -> Mapping[str, str]:
-        """Return the record of what is ours that a term begins with: what earlier terms knew, and what Pods want now.
-
-        Whoever was here before may have installed that without a chance to record it.
-        """
         wishes = self._wanted(self._pods.look(self._around.clock.monotonic()), self._base)
-        wanted = dict.fromkeys((wish.spec.key for wish in wishes), UNKNOWN)
-        known = {**wanted, **self._installed(self._node.node())}
-        return {contract.ANNOTATION_OWNED_MODULES: record(known)} if known else {}
+        return {**dict.fromkeys((wish.spec.key for wish in wishes), UNKNOWN), **recorded(text or "")}
 
     def _wanted(self, pods: tuple[Pod, ...], base: Base) -> Sequence[Wish]:
         return self._wishes.of(self._pods.due(pods), place(base.profile))

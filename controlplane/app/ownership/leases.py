@@ -174,15 +174,14 @@ class LeaseKeeper:
             raise Transient("this replica is cut off from the cluster or from its member lease")
         if current is not None and self.wait(current) > 0:
             return 0
-        lease, records = self._claim(base), records or {}
-        annotations = {**lease.annotations, **records}
+        lease = self._claim(base)
+        annotations = {**lease.annotations, **(records or {})}
         lease = replace(lease, transitions=max(lease.transitions, above + 1), annotations=annotations)
         WRITES.labels("lease-create" if current is None else "lease-take").inc()
         held = await (self.cluster.create_lease(lease) if current is None else self.cluster.update_lease(lease))
         before = self._terms.get(base)
         # Counted from before the write, so that we end before anyone else may begin.
-        kept = {**(before.records if before else {}), **records}
-        term = Term(base, held.transitions, held, renewed_at=now, records=kept)
+        term = Term(base, held.transitions, held, renewed_at=now, records=before.records if before else {})
         self._terms[base] = term
         self._schedule(term, now + self._jittered())
         return term.fence

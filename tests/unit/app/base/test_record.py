@@ -1,6 +1,8 @@
 """The record of installed modules survives Node, Lease and control plane, and costs no write."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -24,6 +26,16 @@ GRACE = 60.0
 def record(stage: Stage, base: str = "b1") -> str:
     lease = stage.lease(base)
     return "" if lease is None else str(lease["metadata"].get("annotations", {}).get(INSTALLED, ""))
+
+
+@asynccontextmanager
+async def later(api: Api, modules: dict[BaseId, dict[ModuleKey, ModuleState]]) -> AsyncIterator[Stage]:
+    """Run another control plane, with a base that has what it had."""
+    stage = Stage(api)
+    stage.bases.modules = modules
+    async with stage.running():
+        stage.bases.add("b1")
+        yield stage
 
 
 async def test_modules_of_ours_are_removed_from_a_base_that_returns_after_its_node_was_gone() -> None:
@@ -54,10 +66,7 @@ async def test_a_module_whose_pod_goes_while_the_control_plane_is_down_is_remove
         modules[base][BY_HAND] = ModuleState.ACTIVATED
     stage.remove_pod("p")
     stage.api.remove(NODES, "vnode.b1.dev")
-    later = Stage(api)
-    later.bases.modules = modules
-    async with later.running():
-        later.bases.add("b1")
+    async with later(api, modules) as stage:
         await asyncio.sleep(GRACE)
         assert modules[base] == {BY_HAND: ModuleState.ACTIVATED}
 
@@ -77,10 +86,7 @@ async def test_a_module_that_was_never_recorded_is_removed_if_a_later_term_saw_i
         assert "biz1" in record(silent)
         assert renewals(silent) == 1, "the write that begins the term"
     stage.remove_pod("p")
-    later = Stage(api)
-    later.bases.modules = modules
-    async with later.running():
-        later.bases.add("b1")
+    async with later(api, modules) as stage:
         await asyncio.sleep(GRACE)
         assert modules[base] == {BY_HAND: ModuleState.ACTIVATED}
 
@@ -117,13 +123,10 @@ async def test_the_gateway_reports_what_a_dead_predecessor_installed_last() -> N
         await asyncio.sleep(15.0)
         modules = stage.bases.modules
     modules[base][KEY] = ModuleState.ACTIVATED
-    later = Stage(api)
-    later.bases.modules = modules
-    async with later.running():
-        later.bases.add("b1")
+    async with later(api, modules) as stage:
         await asyncio.sleep(2.0)
         done = Reply(ReplyCode.SUCCESS, ClientCode.SUCCESS, modules=(Module(KEY, ModuleState.ACTIVATED),))
-        later.router.report(later.link, base, OrderResult(OrderId("of-the-last-term"), done))
+        stage.router.report(stage.link, base, OrderResult(OrderId("of-the-last-term"), done))
         await asyncio.sleep(GRACE + 20.0)
         assert modules[base] == {}
 
@@ -142,17 +145,11 @@ async def test_a_record_of_an_earlier_version_on_the_node_counts_until_the_lease
     api.put(NODES, node)
     del lease["metadata"]["annotations"][INSTALLED]
     api.put(LEASES, lease)
-    later = Stage(api)
-    later.bases.modules = modules
-    async with later.running():
-        later.bases.add("b1")
+    async with later(api, modules) as stage:
         await asyncio.sleep(GRACE)
         assert modules[base] == {BY_HAND: ModuleState.ACTIVATED}
     modules[base][KEY] = ModuleState.ACTIVATED
-    last = Stage(api)
-    last.bases.modules = modules
-    async with last.running():
-        last.bases.add("b1")
+    async with later(api, modules) as stage:
         await asyncio.sleep(GRACE)
         assert KEY in modules[base], "the record on the Node is out of date"
 
@@ -194,10 +191,7 @@ async def test_the_baseline_of_a_starting_base_is_recorded_at_once(known: bool) 
         assert "biz1:1" in record(stage), "only the record shows that it is ours: there is no Pod for it yet"
         modules = stage.bases.modules
     api.remove(DEPLOYMENTS, "biz1", "default")
-    later = Stage(api)
-    later.bases.modules = modules
-    async with later.running():
-        later.bases.add("b1")
+    async with later(api, modules) as stage:
         await asyncio.sleep(GRACE + 20.0)
         assert modules[base] == {}
 

@@ -52,19 +52,24 @@ async def test_a_base_over_both_tunnels_is_one_vnode_and_keeps_its_tunnel() -> N
         assert base.profile.address == ADDRESS
 
 
-@pytest.mark.parametrize(("late", "gone"), [(0.5, True), (20.0, False)], ids=["at once", "late"])
-async def test_silence_counts_anew_where_a_gateway_is_lost_that_had_said_nothing_for_long(
-    late: float, gone: bool
-) -> None:
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "tunnel down"])
+@pytest.mark.parametrize(
+    ("since", "late", "gone"), [(0.0, 0.5, True), (0.0, 20.0, False), (23.0, 0.5, False)], ids=["whole", "late", "gap"]
+)
+async def test_a_gap_does_not_close_because_its_gateway_goes(since: float, late: float, gone: bool, lost: bool) -> None:
     async with Stage(Api()).running() as stage:
         base = stage.bases.add("b1")
         other = FakeLink("other")
         stage.gateways.connected(other)
         await asyncio.sleep(5.0)
         stage.bases.silence(base)
-        other.heard = Heard(until=asyncio.get_running_loop().time() + 24.0 - late)
+        now = asyncio.get_running_loop().time()
+        other.heard = Heard(now + since if since else 0.0, now + 24.0 - late)
         await asyncio.sleep(24.0)
-        stage.gateways.lost(other)
+        if lost:
+            stage.gateways.lost(other)
+        else:
+            stage.gateways.tunnel_state(other, up=False, reason="it has no broker")
         await asyncio.sleep(5.0)
         assert (stage.ready("node", "b1") == "False") is gone
         await asyncio.sleep(25.0)
