@@ -35,7 +35,7 @@ from controlplane.domain.base.vnode import place
 from controlplane.domain.base.wishes import Wish, Wishes
 from controlplane.domain.facts import TunnelKind
 from controlplane.domain.identity import ModuleKey
-from controlplane.domain.objects import Condition, Node, Pod
+from controlplane.domain.objects import Condition, Pod
 from controlplane.domain.remarks import Remark
 
 log = structlog.get_logger(__name__)
