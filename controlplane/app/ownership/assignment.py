@@ -42,9 +42,6 @@ GATHER = 0.05
 """Seconds in which changes gather before they are looked at."""
 LOOK_AT_ALL = 5.0
 """Seconds between looks at all bases: leases run out without a word."""
-NODE_WITHOUT_LEASE = 1.1
-"""How many times as long as a holder acts without a renewal a Node that has no lease is left to the last holder of its
-lease: that one may not know that somebody deleted it, or it may be about to remove the Node as well."""
 NO_GATEWAY = 10.0
 """Seconds without a gateway after which a replica says that it does not reach a tunnel."""
 BALANCE = 1.0
@@ -148,8 +145,8 @@ class Assignment:
 
     def _attempt(self, base: BaseId, now: float, assigned_to: str) -> Attempt | None:
         """Return when this replica tries to take a base without an actor here, and why; None: not at all."""
-        lease = self.leases.get(base)
-        if lease is not None and self.leases.wait(lease) > 0:
+        lease, wait = self.leases.get(base), self.leases.wait(base)
+        if lease is not None and wait > 0:
             # Its heartbeats from before it had an owner must not bring it back when that one removes it.
             self.roster.forget(base)
             return None
@@ -166,11 +163,8 @@ class Assignment:
             place = 0 if first == me else replicas.rank(me, base, [each for each in takers if each != first])
             return Attempt(now, "holder-gone" if orphaned else "expired", first, place)
         has_node = self.cluster.nodes.get(node_name(base, self.policy.env)) is not None
-        deleted = has_node and lease is None and not self.leases.abandoned(base)
         order = replicas.order(base, takers, self._levels(takers) if self.policy.clustered else None)
-        at = now + NEW_STEP * order.index(me)
-        if deleted:
-            at += self.leases.times.self_fence_after * NODE_WITHOUT_LEASE
+        at = now + wait + NEW_STEP * order.index(me)
         if base in self.roster.unserved():
             return Attempt(at, "new")
         return Attempt(at, "node-without-lease") if has_node else None
@@ -186,7 +180,7 @@ class Assignment:
                 del due[base]
                 self.admission.offer(base, now)
         due |= dict.fromkeys(self.admission.due(now), "new")
-        return {b: why for b, why in due.items() if not self.roster.serving(b) and not self.leases.elsewhere(b)}
+        return {b: why for b, why in due.items() if not self.roster.serving(b) and not self.leases.wait(b)}
 
     # Giving.
 

@@ -109,33 +109,24 @@ class LeaseKeeper:
 
     def elsewhere(self, base: BaseId) -> bool:
         """Return whether a base is another live replica's, so that reports of it are not for us."""
-        lease = self.get(base) if self.members.joined.is_set() else None
-        return lease is not None and self.wait(lease) > 0
+        return self.members.joined.is_set() and self.get(base) is not None and self.wait(base) > 0
 
-    def wait(self, lease: Lease) -> float:
-        """Return the seconds until a lease may be taken as far as we know, 0 when it may be now."""
-        return rules.wait(
-            lease,
-            me=self.members.me,
-            unchanged_for=self._unchanged_for(lease),
-            holder_gone=self.orphaned(lease),
-        )
+    def wait(self, base: BaseId) -> float:
+        """Return the seconds until a base may be taken as far as we know, 0 when it may be now."""
+        lease, me = self.get(base), self.members.me
+        if lease is not None:
+            unchanged_for = self._heard_for(self._records.unchanged_since(lease))
+            return rules.wait(lease, me=me, unchanged_for=unchanged_for, holder_gone=self.orphaned(lease))
+        if self.cluster.nodes.get(node_name(base, self.env)) is None:
+            return 0.0
+        last, since = self._records.last(self._key(base)), self._records.absent_since(self._key(base))
+        gone = self.members.gone(last.holder, since) if last is not None else len(self.members.replicas()) < 2
+        absent_for = self._heard_for(since)
+        return rules.wait_without(last, me=me, times=self.times, absent_for=absent_for, holder_gone=gone)
 
     def orphaned(self, lease: Lease) -> bool:
         """Return whether the holder of a lease is gone as far as we know."""
         return self.members.gone(lease.holder, self._records.unchanged_since(lease))
-
-    def abandoned(self, base: BaseId) -> bool:
-        """Return whether nobody can act any more under the lease of a base that has none now.
-
-        Who held it may not know that somebody deleted it, and acts until it has to renew it. If we never saw it, that
-        may be any other replica.
-        """
-        ended = self._records.ended(self._key(base))
-        if ended is None:
-            return len(self.members.replicas()) < 2
-        lease, seen_at = ended
-        return lease.holder == self.members.me or self.members.gone(lease.holder, seen_at)
 
     def _confirm(self) -> None:
         """Renew at once the leases that others may have taken while this replica was cut off."""
@@ -172,7 +163,7 @@ class LeaseKeeper:
         current = self.get(base)
         if not self.members.may_act():
             raise Transient("this replica is cut off from the cluster or from its member lease")
-        if current is not None and self.wait(current) > 0:
+        if self.wait(base) > 0:
             return 0
         lease = self._claim(base)
         annotations = {**lease.annotations, **(records or {})}
@@ -354,7 +345,7 @@ class LeaseKeeper:
 
     def _fresh(self, base: BaseId) -> Lease:
         stamp = self._stamp()
-        last, _ = self._records.ended(self._key(base)) or (None, 0.0)
+        last = self._records.last(self._key(base))
         kept = last.annotations if last is not None else {}
         return Lease(
             namespace=contract.LEASE_NAMESPACE,
@@ -369,12 +360,10 @@ class LeaseKeeper:
             annotations={name: kept[name] for name in contract.LEASE_RECORDS if name in kept},
         )
 
-    def _unchanged_for(self, lease: Lease) -> float:
-        """Return for how many seconds we saw a lease unchanged while we could have seen it change."""
-        since = self.members.heard_since()
-        if since is None:
-            return 0.0
-        return self.clock.monotonic() - max(self._records.unchanged_since(lease), since)
+    def _heard_for(self, since: float) -> float:
+        """Return the seconds since then in which we could have seen a lease change."""
+        heard_since = self.members.heard_since()
+        return 0.0 if heard_since is None else self.clock.monotonic() - max(since, heard_since)
 
     def _observe(self, key: str) -> None:
         lease = self.cluster.leases.get(key)

@@ -13,7 +13,7 @@ from controlplane.domain.base import additions, releases
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership.lease import mark
 
-ENDED_REMEMBERED = 20_000
+ABSENT_REMEMBERED = 20_000
 """Most Leases that are gone whose last holder and fence are remembered; the one that went first is forgotten first."""
 
 
@@ -24,7 +24,7 @@ class LeaseRecords:
         self._now = now
         self._seen: dict[str, tuple[Lease, float]] = {}
         """Each Lease when it last changed its mark, and since when it has that."""
-        self._ended: OrderedDict[str, tuple[Lease, float]] = OrderedDict()
+        self._absent: OrderedDict[str, tuple[Lease | None, float]] = OrderedDict()
 
     def observe(self, key: str, lease: Lease | None) -> None:
         """Take note of a Lease as it is now; None: there is none."""
@@ -39,25 +39,35 @@ class LeaseRecords:
         seen, at = self._seen.get(f"{lease.namespace}/{lease.name}", (None, 0.0))
         return at if seen is not None and mark(seen) == mark(lease) else self._now()
 
-    def ended(self, key: str) -> tuple[Lease, float] | None:
-        """Return the last Lease of a key that ended, and when that was seen; also while there is a new one.
+    def last(self, key: str) -> Lease | None:
+        """Return the last Lease of a key that ended, also while there is a new one; None: none was seen to end.
 
-        Its fence is the highest that any Lease of that key had. None: none was seen to end.
+        Its fence is the highest that any Lease of that key had.
         """
-        return self._ended.get(key)
+        return self._absent.get(key, (None, 0.0))[0]
+
+    def absent_since(self, key: str) -> float:
+        """Return since when the last Lease of a key is gone; if none was seen to end, since this was first asked."""
+        if key not in self._absent:
+            self._remember(key, None)
+        return self._absent[key][1]
 
     def note(self, key: str, records: Mapping[str, str]) -> None:
         """Remember newer records than a Lease had when it ended, by annotation."""
-        if key in self._ended and key not in self._seen:
-            lease, at = self._ended[key]
-            self._ended[key] = replace(lease, annotations={**lease.annotations, **records}), at
+        lease, at = self._absent.get(key, (None, 0.0))
+        if lease is not None and key not in self._seen:
+            self._absent[key] = replace(lease, annotations={**lease.annotations, **records}), at
 
     def _end(self, key: str, lease: Lease) -> None:
-        before, _ = self._ended.pop(key, (lease, 0.0))
+        before = self.last(key) or lease
         # Whoever created the Lease again may not know the last one and begin lower; gateways remember the highest.
-        self._ended[key] = replace(lease, transitions=max(lease.transitions, before.transitions)), self._now()
-        if len(self._ended) > ENDED_REMEMBERED:
-            self._ended.popitem(last=False)
+        self._remember(key, replace(lease, transitions=max(lease.transitions, before.transitions)))
+
+    def _remember(self, key: str, lease: Lease | None) -> None:
+        self._absent[key] = lease, self._now()
+        self._absent.move_to_end(key)
+        if len(self._absent) > ABSENT_REMEMBERED:
+            self._absent.popitem(last=False)
 
 
 def are_worth_keeping(annotations: Mapping[str, str]) -> bool:

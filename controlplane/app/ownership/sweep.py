@@ -43,7 +43,7 @@ async def sweep(keeper: LeaseKeeper) -> None:
 
 def _left_over(keeper: LeaseKeeper, lease: Lease, oldest: str) -> bool:
     base, roster = base_of_node(lease.name, keeper.env), keeper.roster
-    if base is None or roster.serving(base) or base in roster.unserved() or keeper.wait(lease) > 0:
+    if base is None or roster.serving(base) or base in roster.unserved() or keeper.wait(base) > 0:
         return False
     if keeper.cluster.nodes.get(lease.name) is not None or not keeper.members.mine(lease.name):
         return False

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from controlplane.domain.contract import ANNOTATION_REPLICA_INSTANCE
 from controlplane.domain.objects import Lease
 
+OTHER_CLOCKS = 1.1
+"""How many times as long as a holder may act one waits that has no word of it: clocks run at different rates."""
 Mark = tuple[str, str, int, str]
 
 DURATION = 40
@@ -50,6 +52,19 @@ def wait(lease: Lease, *, me: str, unchanged_for: float, holder_gone: bool) -> f
     if lease.holder in ("", me) or holder_gone:
         return 0.0
     return max((lease.duration_seconds or DURATION) - unchanged_for, 0.0)
+
+
+def wait_without(last: Lease | None, *, me: str, times: Times, absent_for: float, holder_gone: bool) -> float:
+    """Return the seconds until a base with a Node whose lease somebody deleted may be taken, 0 when it may be now.
+
+    Who held it may not know that it is gone, and acts until it has to renew it; or it is about to remove the Node as
+    well. last is the lease as it was, None where it was never seen: then holder_gone says whether there is nobody who
+    may have held it. absent_for is for how many seconds it has been seen to be gone.
+    """
+    if holder_gone or (last is not None and last.holder in ("", me)):
+        return 0.0
+    lasts = Times(last.duration_seconds or DURATION) if last is not None else times
+    return max(lasts.self_fence_after * OTHER_CLOCKS - absent_for, 0.0)
 
 
 def claim(lease: Lease | None, *, fresh: Lease) -> Lease:

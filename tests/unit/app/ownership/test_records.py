@@ -45,21 +45,36 @@ def test_an_unseen_or_replaced_lease_counts_as_unchanged_since_now() -> None:
 def test_how_a_lease_ended_is_remembered_until_the_next_one_ends() -> None:
     clock = Clock()
     records = LeaseRecords(clock)
-    assert records.ended(KEY) is None
+    assert records.last(KEY) is None
     records.observe(KEY, LEASE)
     clock.now = 3.0
     records.observe(KEY, None)
     for _ in range(3):
         clock.now += 1.0
         records.observe(KEY, None)
-        ended = records.ended(KEY)
-        assert ended is not None
-        assert (ended[0].holder, ended[0].transitions, ended[1]) == ("r0", 7, 3.0)
+        last = records.last(KEY)
+        assert last is not None
+        assert (last.holder, last.transitions, records.absent_since(KEY)) == ("r0", 7, 3.0)
     records.observe(KEY, replace(LEASE, holder="r1", transitions=2))
     records.observe(KEY, None)
-    ended = records.ended(KEY)
-    assert ended is not None
-    assert (ended[0].holder, ended[0].transitions) == ("r1", 7), "gateways remember the highest"
+    last = records.last(KEY)
+    assert last is not None
+    assert (last.holder, last.transitions) == ("r1", 7), "gateways remember the highest"
+
+
+def test_a_lease_that_was_never_seen_is_gone_since_somebody_asked() -> None:
+    clock = Clock()
+    records = LeaseRecords(clock)
+    clock.now = 2.0
+    assert records.last(KEY) is None
+    clock.now = 5.0
+    assert records.absent_since(KEY) == 5.0
+    clock.now = 9.0
+    assert records.absent_since(KEY) == 5.0
+    records.observe(KEY, LEASE)
+    records.observe(KEY, None)
+    assert records.absent_since(KEY) == 9.0
+    assert records.last(KEY) == LEASE
 
 
 events = st.one_of(
@@ -82,6 +97,6 @@ def test_any_history_gives_an_answer_to_any_question(
             last = lease.transitions
         elif last:
             highest, last = max(highest, last), 0
-        ended = records.ended(KEY)
-        assert (ended[0].transitions if ended is not None else 0) == highest
+        gone = records.last(KEY)
+        assert (gone.transitions if gone is not None else 0) == highest
     assert records.unchanged_since(asked or LEASE) <= clock.now

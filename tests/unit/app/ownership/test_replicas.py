@@ -15,6 +15,7 @@ from controlplane.app.policy import Policy
 from controlplane.app.ports import Conflict, Transient
 from controlplane.cluster.adapter import ApiCluster
 from controlplane.cluster.api import LEASES, Resource
+from controlplane.domain.identity import BaseId
 from controlplane.domain.objects import Lease
 from controlplane.domain.ownership import replicas as rules
 from controlplane.domain.ownership.member import Member
@@ -159,6 +160,20 @@ async def test_a_node_whose_lease_is_deleted_while_its_holder_is_cut_off_is_take
             await asyncio.sleep(0.25)
             assert len(those.owners()[mine]) <= 1
         assert those.owners()[mine] == ["r1"]
+
+
+async def test_a_try_that_was_under_way_takes_no_base_whose_lease_was_deleted_meanwhile() -> None:
+    async with replicas("r0", "r1", bases=4) as those:
+        await asyncio.sleep(20.0)
+        theirs = next(base for base, owners in those.owners().items() if owners == ["r1"])
+        those.connections["r1"].keeps_up.clear()
+        those.api.remove(LEASES, f"vnode.{theirs}.dev", "kube-node-lease")
+        await asyncio.sleep(1.0)
+        assert those.owners()[theirs] == ["r1"], "it does not know yet"
+        assert await those.stages["r0"].leases.acquire(BaseId(theirs)) == 0
+        await those.end("r1")
+        await asyncio.sleep(15.0)
+        assert those.owners()[theirs] == ["r0"], "as soon as the other one is gone"
 
 
 async def test_a_new_base_goes_to_the_replica_with_fewer() -> None:

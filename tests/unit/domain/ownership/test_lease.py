@@ -1,5 +1,7 @@
 """Terms over bases: which replica may begin one, and that fences only rise."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,23 @@ def test_acting_ends_before_anyone_else_may_begin(duration: int) -> None:
 def test_the_times_of_before_are_the_default() -> None:
     assert (rules.TIMES.duration, rules.TIMES.renew_every) == (40, 10.0)
     assert 26.0 < rules.TIMES.self_fence_after < 27.0
+
+
+def without(last: Lease | None, absent_for: float, *, gone: bool = False, duration: int = 40) -> float:
+    return rules.wait_without(last, me="me", times=rules.Times(duration), absent_for=absent_for, holder_gone=gone)
+
+
+def test_a_base_whose_lease_was_deleted_is_left_alone_while_its_holder_may_act() -> None:
+    for last in (held("other"), None):
+        assert without(last, 0.0) == pytest.approx(40 * 2 / 3 * 1.1)
+        assert without(last, 40 * 2 / 3) > 0
+        assert without(last, 30.0) == 0.0
+        assert without(last, 0.0, gone=True) == 0.0
+    for holder in ("", "me"):
+        assert without(held(holder), 0.0) == 0.0
+
+
+def test_a_holder_whose_lease_lasts_longer_than_ours_is_left_alone_for_longer() -> None:
+    assert without(replace(held("other"), duration_seconds=60), 39.0) > 0
+    assert without(None, 39.0, duration=60) > 0
+    assert without(replace(held("other"), duration_seconds=0), 30.0) == 0.0
