@@ -185,5 +185,5 @@ class ReplicaStream:
                 await asyncio.sleep(FLUSH_INTERVAL)
         except TimeoutError:
             raise _Ended(f"no Welcome within {WELCOME_TIMEOUT:g} s") from None
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+        except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
             return

@@ -154,6 +154,8 @@ class _Guarded:
         except NotImplementedError:
             # How generated code answers calls that its servicer does not have.
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{self.method} is not served here")
+        except aio.InternalError as error:
+            log.debug("the caller is gone", call=self.method, cause=str(error))
         except Exception:
             self.guard.failed(self.method)
             await context.abort(grpc.StatusCode.INTERNAL, "the control plane has a defect: its log has the cause")

@@ -206,7 +206,7 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
         self._replace(info)
         self._sessions[info.gateway_id] = session
         LATENESS.labels(info.gateway_id).set(0.0)
-        replaced = False
+        why = _Ended("its stream broke off", orderly=False)
         try:
             await self._welcome(context)
             self._gateways.connected(session)
@@ -216,20 +216,17 @@ class TunnelServicer(tunnel_pb2_grpc.TunnelServiceServicer):
                 group.create_task(self._read(session, context), name=f"session-read-{info.gateway_id}")
                 group.create_task(self._until_replaced(session), name=f"session-replaced-{info.gateway_id}")
                 group.create_task(self._keep_marking(session), name=f"session-mark-{info.gateway_id}")
-        except* _Ended as ended:
-            reason = ended.exceptions[0]
-            replaced = session.replaced.is_set()
-            orderly = isinstance(reason, _Ended) and reason.orderly
-            (bound.info if orderly else bound.warning)("gateway left", cause=str(reason))
-        except* (asyncio.InvalidStateError, aio.AioRpcError, aio.UsageError):
-            # A write on a call that ended; the reader's verdict may come too late.
-            bound.warning("gateway lost", cause="its stream broke")
+        except* _Ended as endings:
+            why = next(each for each in endings.exceptions if isinstance(each, _Ended))
+        except* (aio.InternalError, aio.UsageError):
+            pass  # A write saw that the call is over before this task was cancelled for it.
         finally:
+            (bound.info if why.orderly else bound.warning)("gateway left", cause=str(why))
             if self._sessions.get(info.gateway_id) is session:
                 del self._sessions[info.gateway_id]
                 LATENESS.remove(info.gateway_id)
             self._gateways.lost(session)
-        if replaced:
+        if session.replaced.is_set():
             await context.abort(grpc.StatusCode.ABORTED, "a newer stream of this gateway is served")
 
     async def _hello(self, context: Context) -> GatewayInfo:

@@ -97,11 +97,12 @@ class Scene:
 @asynccontextmanager
 async def serving(
     *,
+    servicer: Servicer | None = None,
     places: Places | None = None,
     listen: Callable[[aio.Server], int] = lambda server: server.add_insecure_port("127.0.0.1:0"),
 ) -> AsyncIterator[Scene]:
     """Serve behind a guard."""
-    reviews, servicer = Reviews(), Servicer()  # type: ignore[abstract]
+    reviews, servicer = Reviews(), servicer or Servicer()  # type: ignore[abstract]
     reviewer: Reviewer = reviews  # type: ignore[assignment]
     guard = Guard(Authenticator(None, reviewer), Circle(AUDIENCE, "n"), places or Places())
     server = aio.server(interceptors=[guard], options=[("grpc.max_receive_message_length", LARGE)])

@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +23,7 @@ from controlplane.rpc.access import guard as module
 from controlplane.rpc.access.places import Bound, Kind, Places
 from controlplane.rpc.access.rules import LARGE, SMALL
 from tests.integration.access import scene as stage
-from tests.integration.access.scene import serving
+from tests.integration.access.scene import Servicer, serving
 
 OK, UNAUTHENTICATED, DENIED = "OK", "UNAUTHENTICATED", "PERMISSION_DENIED"
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -179,6 +182,52 @@ async def test_a_call_that_is_not_served_is_no_defect() -> None:
         with pytest.raises(aio.AioRpcError) as error:
             await ModuleControllerServiceStub(scene.channel()).GetVNode(pb.GetVNodeRequest(), metadata=bearer("ann"))
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert refused("defect") == before
+
+
+class Leaving(Servicer):
+    """Writes to a caller that goes while this loop stands still, in another task than gRPC cancels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = 0
+        self.leave, self.gone = threading.Event(), threading.Event()
+
+    async def WatchVNodes(self, _request: Any, context: Any) -> None:  # type: ignore[override]
+        await context.write(pb.WatchVNodesResponse())
+        await asyncio.sleep(0.1)
+        self.leave.set()
+        assert self.gone.wait(5)
+        time.sleep(0.1)  # noqa: ASYNC251
+        write = asyncio.create_task(context.write(pb.WatchVNodesResponse()))
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([write])
+        if isinstance(write.exception(), aio.InternalError):
+            self.broken += 1
+        write.result()
+
+
+def watch_and_leave(port: int, servicer: Leaving) -> None:
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
+    call = ModuleControllerServiceStub(channel).WatchVNodes(pb.WatchVNodesRequest(), metadata=bearer("ann"), timeout=10)
+    next(call)
+    assert servicer.leave.wait(5)
+    channel.close()
+    servicer.gone.set()
+
+
+async def test_that_a_caller_is_gone_is_no_defect() -> None:
+    servicer = Leaving()  # type: ignore[abstract]
+    async with serving(servicer=servicer) as scene:
+        before = refused("defect")
+        for _ in range(20):
+            servicer.leave.clear()
+            servicer.gone.clear()
+            await asyncio.to_thread(watch_and_leave, scene.port, servicer)
+            await until(lambda: scene.guard.places.under_way(Kind.WATCH) == 0)
+            if servicer.broken:
+                break
+        assert servicer.broken
         assert refused("defect") == before
 
 

@@ -135,7 +135,7 @@ class Stream:
 
         async def write(message: Any) -> None:
             if self.server.closed:
-                raise asyncio.InvalidStateError("the call is over")
+                raise aio.InternalError("the call is over")
             self._send(self.server, self.client, message)
 
         async def abort(_code: grpc.StatusCode, details: str = "") -> None:

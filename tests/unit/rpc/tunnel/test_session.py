@@ -9,6 +9,7 @@ import looptime
 import pytest
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
 from hypothesis import example, given
 from hypothesis import strategies as st
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
@@ -32,11 +33,11 @@ class Aborted(Exception):
 class Stream:
     """The gateway's end of a call, as the servicer uses it: bytes come in, messages go out.
 
-    prompt: Marks are answered at once.
+    prompt: Marks are answered at once. broken: the peer is gone, and nothing says so but a write.
     """
 
     def __init__(self) -> None:
-        self.prompt = True
+        self.prompt, self.broken = True, False
         self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
         self.sent: list[pb.ConnectResponse] = []
         self.status: tuple[grpc.StatusCode, str] | None = None
@@ -49,6 +50,8 @@ class Stream:
         return pb.ConnectRequest.FromString(await self._incoming.get())
 
     async def write(self, message: pb.ConnectResponse) -> None:
+        if self.broken:
+            raise aio.InternalError("Failed execute_batch")
         message.SerializeToString()
         self.sent.append(message)
         if message.HasField("mark") and self.prompt:
@@ -270,6 +273,23 @@ def test_a_gateway_that_says_nothing_is_given_up(scene: Scene) -> None:
     assert [line["cause"] for line in lines if line["event"] == "gateway left"] == ["it sent nothing for 30 s"]
     assert scene.call.done()
     assert REGISTRY.get_sample_value("koupleless_report_lateness_seconds", {"gateway": "g"}) is None
+
+
+def test_a_gateway_is_gone_when_nothing_can_be_written(scene: Scene) -> None:
+    scene.stream.broken = True
+    with capture_logs() as lines:
+        scene.run(sessions.MARK_EVERY)
+    assert [line["cause"] for line in lines if line["event"] == "gateway left"] == ["its stream broke off"]
+    assert scene.call.done()
+    assert scene.call.exception() is None
+    assert "g" not in scene.servicer._sessions
+
+
+def test_a_gateway_whose_call_is_cancelled_is_said_to_be_gone(scene: Scene) -> None:
+    with capture_logs() as lines:
+        scene.call.cancel()
+        scene.run(0.01)
+    assert [line["cause"] for line in lines if line["event"] == "gateway left"] == ["its stream broke off"]
 
 
 @pytest.mark.parametrize("first", [b"\xff\xff", reports(1), pb.ConnectRequest(hello=pb.Hello(gateway_id="g\n"))])
