@@ -20,9 +20,10 @@ ENDS = {
     EXIT_CANNOT_GO_ON: MESSAGE,
     -signal.SIGABRT: "Fatal Python error: Aborted",
     -signal.SIGSEGV: "Fatal Python error: Segmentation fault",
+    127: "cannot allocate memory for thread-local data: ABORT",
 }
 """What a process ends with and what stands in its log then. gRPC's core aborts, or does without a look, where it is the
-first to find no memory; faulthandler shows where."""
+first to find no memory; faulthandler shows where. The dynamic loader ends a process whose new thread finds none."""
 
 
 def take_memory(pid: int) -> None:
