@@ -7,7 +7,7 @@ any more. Who finds one dead calls ``Sending.distrust``; whatever is asked from 
 import asyncio
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -61,9 +61,26 @@ class Pool:
     kept: KeptConnections
     users: int = 0
     trusted: bool = True
+    _parting: set[asyncio.Transport] = field(default_factory=set)
+
+    @property
+    def in_use(self) -> bool:
+        """Something is on them."""
+        return bool(self.users or self._parting)
+
+    def part(self, transport: asyncio.Transport) -> None:
+        """End a connection once the peer has had some seconds to take what was written last."""
+        self._parting.add(transport)
+        asyncio.get_running_loop().call_later(FAREWELL, self._end, transport)
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        transport.abort()
+        self._parting.discard(transport)
 
     async def close(self) -> None:
         """End all idle connections, and what is on the others."""
+        for transport in tuple(self._parting):
+            self._end(transport)
         self.kept.close()
         await self.session.close()
 
@@ -82,13 +99,14 @@ class Sending:
         Without the farewells of TLS, which a dead peer never answers; gently, the peer has some seconds to take what
         was written last.
         """
-        if self.pool is not None:
-            self.pool.users -= 1
+        if self.pool is None:
+            return
+        self.pool.users -= 1
         if self.response is not None:
             connection = self.response.connection
             if connection is not None and connection.transport is not None:
                 if gently:
-                    asyncio.get_running_loop().call_later(FAREWELL, connection.transport.abort)
+                    self.pool.part(connection.transport)
                 else:
                     connection.transport.abort()
             self.response.close()
@@ -185,9 +203,9 @@ class Connections:
     async def _pool(self, proxy: Proxy | None) -> Pool:
         if not self._pools or not self._pools[-1].trusted:
             # Idle connections of an old pool end by themselves, requests and streams on it go on.
-            unused = [pool for pool in self._pools if not pool.users]
+            unused = [pool for pool in self._pools if not pool.in_use]
             fresh = Pool(_session(proxy, self._resolver), KeptConnections(self._resolver))
-            self._pools = [pool for pool in self._pools if pool.users] + [fresh]
+            self._pools = [pool for pool in self._pools if pool.in_use] + [fresh]
             for pool in unused:
                 await pool.close()
         return self._pools[-1]

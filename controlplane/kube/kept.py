@@ -228,6 +228,7 @@ class KeptConnections:
     _resting: set[asyncio.Task[None]] = field(default_factory=set)
     """Those on which a reply is to come that nobody waits for."""
     _look_for_old: asyncio.TimerHandle | None = None
+    _closed: bool = False
 
     def head(self, access: Access) -> Head:
         """Return what requests of an access have in common; raises CannotConnect."""
@@ -235,7 +236,7 @@ class KeptConnections:
             head = Head.of(access)
             if self._head is not None and self._head.access != access:
                 # Their certificates, or the server, are those of the access before.
-                self.close()
+                self._end_unused()
             self._head = head
         return self._head
 
@@ -264,6 +265,11 @@ class KeptConnections:
         return reply
 
     def close(self) -> None:
+        """End those that are not in use now, and those that are after their request."""
+        self._closed = True
+        self._end_unused()
+
+    def _end_unused(self) -> None:
         """End the idle ones, and those that nobody waits for."""
         while self._idle:
             self._idle.pop().abort()
@@ -280,7 +286,7 @@ class KeptConnections:
             connection.abort()
         elif waiting is not None:
             waiting.connection.set_result(connection)
-        elif self._head is head:
+        elif self._head is head and not self._closed:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
             if self._look_for_old is None:
@@ -368,10 +374,11 @@ class KeptConnections:
         where = host_port(head.host, head.port)
         failure: OSError = OSError(f"cannot connect to {where}: it has no address")
         for found in await self.resolver.resolve(head.host, head.port, socket.AF_UNSPEC):
+            connection = KeptConnection()
             try:
                 sock = await connect(found["family"], (found["host"], found["port"]))
-                _, connection = await loop.create_connection(
-                    KeptConnection,
+                await loop.create_connection(
+                    lambda made=connection: made,
                     sock=sock,
                     ssl=access.tls,
                     server_hostname=(access.server_name or head.host) if access.tls is not None else None,
@@ -379,6 +386,10 @@ class KeptConnections:
             except OSError as error:
                 failure = OSError(f"cannot connect to {where}: {error.strerror or error}")
                 failure.__cause__ = error
+            except asyncio.CancelledError:
+                # TLS may be up already, and asyncio would have it say farewell.
+                connection.abort()
+                raise
             else:
                 return connection
         raise failure

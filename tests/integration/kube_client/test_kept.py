@@ -1,6 +1,7 @@
 """Kept connections to the API server: used again, given up when in doubt, and never read wrongly."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
-from controlplane.cluster.api import LEASES, NODES
+from controlplane.cluster.api import LEASES, NODES, Upgrade
 from controlplane.kube import kept
 from controlplane.kube.client import KubeApiServer
 from controlplane.kube.resolver import StaleResolver
@@ -19,6 +20,8 @@ from kubeaccess.authorization import CannotConnect
 from tests.fakes.kubeaccess import fixed
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
+LARGE = 32 << 20
+"""More bytes than the systems of both ends take for who reads nothing."""
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -368,3 +371,48 @@ async def test_a_refused_request_has_its_status() -> None:
     async with served(always(refused)) as (client, _):
         with pytest.raises(Rejected, match="why"):
             await write(client)
+
+
+async def test_a_connection_that_is_in_use_when_the_client_closes_is_not_kept() -> None:
+    go, ended = asyncio.Event(), asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await go.wait()
+        writer.write(OK)
+        assert await reader.read(1) == b""
+        ended.set()
+
+    async with served(script) as (client, heads):
+        under_way = asyncio.create_task(client.get(NODES, "a"))
+        while not heads:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+        await client.close()
+        go.set()
+        assert await under_way == {}
+        async with asyncio.timeout(5.0):
+            await ended.wait()
+
+
+async def test_a_connection_that_is_given_up_gently_ends_with_the_client() -> None:
+    closed, received = asyncio.Event(), 0
+    ended = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        nonlocal received
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        await closed.wait()
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(1 << 20):
+                received += len(piece)
+        ended.set()
+        writer.transport.abort()
+
+    async with served(script) as (client, _):
+        upgrade = Upgrade("create", "exec", (), (("Connection", "upgrade"), ("Upgrade", "x")))
+        async with client.pod_stream("n", "p", upgrade, opens_within=5.0) as (_, stream):
+            stream.write_now(b"x" * LARGE)
+        await client.close()
+        closed.set()
+        async with asyncio.timeout(2.0):
+            await ended.wait()
+    assert received < LARGE
