@@ -9,6 +9,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.everything import Bases
+from tests.mqtt import stop
 from tests.programs import ControlPlane, HttpGateway, Mctl, MqttGateway, Programs, eventually, throughout
 from tests.servers.mosquitto import Mosquitto
 
@@ -44,8 +45,7 @@ def publish(port: int, topic: str, data: object) -> None:
     client.loop_start()
     envelope = {"data": data, "publishTimestamp": int(time.time() * 1000)}
     client.publish(topic, json.dumps(envelope), qos=1).wait_for_publish(10.0)
-    client.disconnect()
-    client.loop_stop()
+    stop(client)
 
 
 def with_module(mctl: Mctl, base: str) -> None:

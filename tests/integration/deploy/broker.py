@@ -12,6 +12,7 @@ from paho.mqtt import publish
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.mqtt import stop
 from tests.programs import eventually
 from tests.servers.bundles import find_mosquitto
 from tests.servers.fetch import MOSQUITTO_MISSING
@@ -79,8 +80,7 @@ class Shipped:
         listener = Listener(client, topic)
         client.connect("127.0.0.1", self.port)
         client.loop_start()
-        self._stack.callback(client.loop_stop)
-        self._stack.callback(client.disconnect)
+        self._stack.callback(stop, client)
         eventually(lambda: listener.subscribed, within=5, what="subscribed")
         return listener
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.mqtt import stop
 from tests.servers.kubeapi import Json
 
 ANSWERED_WITHIN = 2.0
@@ -118,8 +119,7 @@ class MqttTunnel:
     def close(self) -> None:
         """Disconnect."""
         if self._client is not None:
-            self._client.disconnect()
-            self._client.loop_stop()
+            stop(self._client)
             self._client = None
 
     def ask(self, identity: str, address: str, command: str, body: Json) -> Json:

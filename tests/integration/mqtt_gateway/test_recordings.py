@@ -14,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.fakes.controlplane import order, watch
 from tests.integration.mqtt_gateway.bases import Base
 from tests.integration.mqtt_gateway.conftest import Scene, Start
+from tests.mqtt import stop
 from tests.recordings import MQTT, Published
 from tests.servers.mosquitto import Mosquitto
 
@@ -57,8 +58,7 @@ async def listening(broker: Mosquitto, topic: str = "#") -> AsyncIterator[Listen
             await listener.subscribed.wait()
         yield listener
     finally:
-        listener.client.disconnect()
-        listener.client.loop_stop()
+        stop(listener.client)
 
 
 async def publish(base: Base, recorded: str) -> None:

@@ -11,6 +11,8 @@ import orjson
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.mqtt import stop
+
 _NUMBERS = itertools.count()
 
 
@@ -70,5 +72,4 @@ def controller(port: int, env: str = "dev") -> Iterator[Controller]:
         assert made._subscribed.wait(10.0)
         yield made
     finally:
-        made._client.disconnect()
-        made._client.loop_stop()
+        stop(made._client)

@@ -15,6 +15,7 @@ from simulatedbase.base import SimulatedBase
 from simulatedbase.profile import Faults, Profile, RuntimeVersion, Tunnel
 from tests.integration.simulatedbase.situations import Situation, simple, situation, url_of
 from tests.integration.simulatedbase.wire import SECONDS, broker, command, until
+from tests.mqtt import stop
 from tests.recordings import FROM_BASE, HTTP, MQTT, TO_BASE, Exchange, Published
 from tests.recordings.shapes import shape
 from tests.servers.mosquitto import Mosquitto
@@ -199,8 +200,7 @@ class Listener:
         return (message for message in list(self.messages) if message.topic.endswith(f"/base/{word}"))
 
     def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+        stop(self.client)
 
 
 @asynccontextmanager

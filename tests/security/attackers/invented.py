@@ -8,6 +8,8 @@ from collections import Counter
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.mqtt import stop
+
 AT_ONCE = 64
 """Connections at the same time."""
 PEER = "127.0.0.66"
@@ -72,6 +74,5 @@ def over_mqtt(port: int, count: int, seconds: float = 0.0) -> str:
         envelope = json.dumps({"data": data, "publishTimestamp": int(time.time() * 1000)})
         client.publish(f"koupleless_dev/invented-{number}/base/heart", envelope, qos=1)
     client.publish("koupleless_dev/last/base/none", b"", qos=1).wait_for_publish(60.0)
-    client.disconnect()
-    client.loop_stop()
+    stop(client)
     return f"{count} published"
