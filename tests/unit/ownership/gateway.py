@@ -133,7 +133,7 @@ def on_network(network: Network) -> Iterator[None]:
     def stub(channel: Any) -> Any:
         return SimpleNamespace(Connect=lambda metadata: network.connect(channel.endpoint))
 
-    fake = SimpleNamespace(AioRpcError=aio.AioRpcError, UsageError=aio.UsageError)
+    fake = SimpleNamespace(AioRpcError=aio.AioRpcError, InternalError=aio.InternalError)
     state = random.getstate()
     random.seed(network.world.random.random())
     with pytest.MonkeyPatch.context() as patch:
