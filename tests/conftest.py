@@ -9,8 +9,11 @@ import structlog
 from hypothesis import settings
 
 from service.secrets import KNOWN
+from tests.loops import Policy
 
 pytest_plugins = ["tests.servers.fixtures"]
+
+asyncio.set_event_loop_policy(Policy())
 
 # A run in the background ignores SIGINT, and so would the programs that it starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
+from tests.serving import Answer, serving
+
 CHUNK = 1 << 16
 
 
@@ -39,27 +41,9 @@ class TestProxy:
             yield self
 
     @asynccontextmanager
-    async def _serving(self, serve: object, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
-        tasks: set[asyncio.Task[None]] = set()
-
-        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await serve(reader, writer)  # type: ignore[operator]
-            writer.close()
-            tasks.discard(task)
-
-        server = await asyncio.start_server(take, "127.0.0.1", 0, ssl=tls)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+    async def _serving(self, serve: Answer, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
+        async with serving(serve, tls=tls) as self.port:
             yield
-        finally:
-            server.close()
-            for task in list(tasks):
-                task.cancel()
-            await asyncio.sleep(0.05)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()

@@ -5,6 +5,8 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from tests.serving import serving
+
 OK = b"HTTP/1.1 200 OK\r\n\r\n"
 
 Behave = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -15,26 +17,18 @@ async def arklet(behave: Behave) -> AsyncIterator[int]:
     """Serve on a free port; behave gets the command and may write, hang or just return, which closes."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(
-                int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-            )
-            await reader.readexactly(length)
-            if behave is hang:
-                await reader.read()
-            await behave(head.split(b" ")[1].lstrip(b"/"), writer)
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+        )
+        await reader.readexactly(length)
+        if behave is hang:
+            await reader.read()
+        await behave(head.split(b" ")[1].lstrip(b"/"), writer)
+        await writer.drain()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with serving(serve) as port:
+        yield port
 
 
 def says(answer: bytes) -> Behave:

@@ -16,6 +16,7 @@ from tests.fakes.controlplane import order, watch
 from tests.integration.http_gateway.conftest import Scene
 from tests.recordings import HTTP, TO_BASE, TO_GATEWAY, Exchange
 from tests.servers.process import free_port
+from tests.serving import serving
 
 SHORT = 0.5
 """Seconds that we wait for an answer that never comes, or comes after the timeout."""
@@ -36,26 +37,20 @@ class Player:
             self.port = free_port()  # nobody listens
             yield self
             return
-        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
-            self.port = server.sockets[0].getsockname()[1]
+        async with serving(self._serve) as self.port:
             yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"\r\nContent-Length: (\d+)\r\n", head)
-            self.requests.append(head + await reader.readexactly(int(length[1]) if length else 0))
-            exchange = self._exchanges[head.split(b" ")[1].decode().lstrip("/")]
-            if not exchange.close.startswith("base closes"):
-                await reader.read()
-                self.given_up.set()
-            for part in exchange.answered():
-                writer.write(part)
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"\r\nContent-Length: (\d+)\r\n", head)
+        self.requests.append(head + await reader.readexactly(int(length[1]) if length else 0))
+        exchange = self._exchanges[head.split(b" ")[1].decode().lstrip("/")]
+        if not exchange.close.startswith("base closes"):
+            await reader.read()
+            self.given_up.set()
+        for part in exchange.answered():
+            writer.write(part)
+            await writer.drain()
 
 
 def outcome(exchange: Exchange) -> bytes | type[Exception]:

@@ -18,6 +18,7 @@ from controlplane.kube.sockets import connect
 from kubeaccess.access import Access
 from kubeaccess.authorization import CannotConnect
 from tests.fakes.kubeaccess import fixed
+from tests.serving import serving
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
 LARGE = 32 << 20
@@ -33,28 +34,21 @@ async def served(script: Script, **access: object) -> AsyncIterator[tuple[KubeAp
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = next(numbers)
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                heads.append(head)
-                length = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-                await reader.readexactly(int(length[0].split(b":")[1]) if length else 0)
-                await script(reader, writer, number)
-                await writer.drain()
-                if writer.is_closing():
-                    return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            heads.append(head)
+            length = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+            await reader.readexactly(int(length[0].split(b":")[1]) if length else 0)
+            await script(reader, writer, number)
+            await writer.drain()
+            if writer.is_closing():
+                return
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    client = KubeApiServer(fixed(Access(f"http://127.0.0.1:{port}/prefix/", **access)))  # type: ignore[arg-type]
-    try:
-        yield client, heads
-    finally:
-        await client.close()
-        server.close()
+    async with serving(serve) as port:
+        client = KubeApiServer(fixed(Access(f"http://127.0.0.1:{port}/prefix/", **access)))  # type: ignore[arg-type]
+        try:
+            yield client, heads
+        finally:
+            await client.close()
 
 
 def always(*sent: bytes, close: bool = False) -> Script:
@@ -259,8 +253,13 @@ async def test_a_connection_that_was_made_for_a_cancelled_request_is_the_next_on
     assert len(made) == 1
 
 
-@pytest.mark.parametrize(("takes", "few", "most"), [(0.005, 1, 3), (0.4, 10, 10)], ids=["quick", "slow"])
-async def test_a_connection_that_is_in_use_is_waited_for_for_a_moment(takes: float, few: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("moment", "takes", "expected"), [(10.0, 0.005, 1), (0.05, 0.4, 10)], ids=["is free in time", "is not"]
+)
+async def test_a_connection_that_is_in_use_is_waited_for_for_a_moment(
+    moment: float, takes: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FREE_WITHIN", moment)
     connections: set[int] = set()
 
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
@@ -273,7 +272,7 @@ async def test_a_connection_that_is_in_use_is_waited_for_for_a_moment(takes: flo
             for _ in range(10):
                 group.create_task(client.get(NODES, "a"))
         assert len(heads) == 10
-    assert few <= len(connections) <= most
+    assert len(connections) == expected
 
 
 async def test_a_connection_that_is_made_for_another_access_keeps_nobody_waiting(
@@ -286,22 +285,21 @@ async def test_a_connection_that_is_made_for_another_access_keeps_nobody_waiting
     def request(head: kept.Head) -> bytes:
         return head.request("GET", "/", None, "")
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     resolver = StaleResolver()
     pool = kept.KeptConnections(resolver)
-    try:
-        monkeypatch.setattr(kept, "connect", slow)
-        one = asyncio.create_task(pool.ask(Access(url, authorization="Bearer a"), request, lambda: None))
-        await asyncio.sleep(0.1)
-        async with asyncio.timeout(1.0):
-            reply = await pool.ask(Access(url, authorization="Bearer b"), request, lambda: None)
-            assert reply.body == b"Bearer b"
-            assert (await one).body == b"Bearer a"
-    finally:
-        pool.close()
-        server.close()
-        await resolver.close()
+    async with serving(answer) as port:
+        url = f"http://127.0.0.1:{port}"
+        try:
+            monkeypatch.setattr(kept, "connect", slow)
+            one = asyncio.create_task(pool.ask(Access(url, authorization="Bearer a"), request, lambda: None))
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(1.0):
+                reply = await pool.ask(Access(url, authorization="Bearer b"), request, lambda: None)
+                assert reply.body == b"Bearer b"
+                assert (await one).body == b"Bearer a"
+        finally:
+            pool.close()
+            await resolver.close()
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -310,7 +308,6 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     (credentials,) = [line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("Authorization: ")]
     writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(credentials)}\r\n\r\n{credentials}".encode())
     await writer.drain()
-    writer.close()
 
 
 async def test_what_was_given_up_ends_with_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,8 +321,9 @@ async def test_what_was_given_up_ends_with_the_client(monkeypatch: pytest.Monkey
         assert await reader.read(1) == b""
         ended.set()
 
-    before = asyncio.all_tasks()
     async with served(script) as (client, _):
+        await asyncio.sleep(0)
+        before = asyncio.all_tasks()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await client.get(NODES, "a")

@@ -12,6 +12,7 @@ import uvloop
 
 from service.tls import Certificates
 from tests.certificates import issued
+from tests.serving import serving
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -28,25 +29,25 @@ async def serial(port: int, ca: trustme.CA, version: ssl.TLSVersion) -> bytes:
     return shown
 
 
+async def say_nothing(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """Close at once."""
+
+
 async def renewed(folder: Path, version: ssl.TLSVersion) -> None:
     ca = trustme.CA()
     certificates = Certificates(issued(folder, ca, client_ca=False), "test", look_every=0.05)
     await certificates.load()
-    server = await asyncio.start_server(
-        lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=certificates.following_context()
-    )
-    port = server.sockets[0].getsockname()[1]
-    following = asyncio.create_task(certificates.follow())
-    before = await serial(port, ca, version)
-    assert await serial(port, ca, version) == before
-    issued(folder, ca)
-    async with asyncio.timeout(10):
-        await certificates.changed.wait()
-    assert await serial(port, ca, version) != before
-    following.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await following
-    server.close()
+    async with serving(say_nothing, tls=certificates.following_context()) as port:
+        following = asyncio.create_task(certificates.follow())
+        before = await serial(port, ca, version)
+        assert await serial(port, ca, version) == before
+        issued(folder, ca)
+        async with asyncio.timeout(10):
+            await certificates.changed.wait()
+        assert await serial(port, ca, version) != before
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
+from tests.serving import serving
+
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = (
     *(1, 2, 3, 4, 8, 9, 10, 11),
     *(12, 13, 14),
@@ -61,20 +63,12 @@ class ScriptedBroker:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with serving(self._serve) as self.port:
             yield self
-        finally:
-            server.close()
-            for session in list(self._sessions):
-                session.writer.transport.abort()
-            while self._sessions:  # noqa: ASYNC110 - each ends with its own task
-                await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session: Session | None = None
-        with suppress(asyncio.IncompleteReadError, ConnectionError, End):
+        with suppress(End):
             try:
                 _, body = await _packet(reader)
                 session = Session(_text(body, 10)[0], writer)
@@ -88,7 +82,6 @@ class ScriptedBroker:
             finally:
                 if session is not None:
                     self._sessions.remove(session)
-        writer.close()
 
     def _take(self, session: Session, first: int, body: bytes) -> None:
         match first >> 4:

@@ -12,6 +12,7 @@ import uvloop
 from mqttclient.connection import MAX_PUBLISHES, MqttConnection
 from mqttclient.failures import Lost, NotSent
 from mqttclient.settings import BrokerSettings
+from tests.serving import serving
 
 CONNACK = b"\x20\x02\x00\x00"
 WITHIN = 5.0
@@ -40,9 +41,10 @@ async def connected() -> AsyncIterator[tuple[MqttConnection, asyncio.StreamWrite
         await reader.read(256)
         writer.write(CONNACK)
         accepted.set_result(writer)
+        await writer.wait_closed()
 
-    async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
-        settings = BrokerSettings.model_validate({"broker": "127.0.0.1", "port": server.sockets[0].getsockname()[1]})
+    async with serving(broker) as port:
+        settings = BrokerSettings.model_validate({"broker": "127.0.0.1", "port": port})
         connection = MqttConnection(settings, "gateway", lambda _: None)
         await connection.open()
         writer = await accepted

@@ -15,10 +15,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from controlplane.domain.probes import Grpc, Handler, HttpGet, Outcome, Port, TcpSocket
 from controlplane.probing.sender import ProbeClient
 from service.addresses import DEFAULT_NETWORKS, Network
+from tests.serving import serving
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
-RespondRaw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def send(handler: Handler, networks: Sequence[Network] = LOOPBACK, ip: str = "127.0.0.1") -> Outcome:
@@ -36,14 +36,6 @@ async def http(respond: Respond, tls: ssl.SSLContext | None = None, host: str = 
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-
-
-@asynccontextmanager
-async def raw(respond: RespondRaw) -> AsyncIterator[int]:
-    """A server of raw bytes; the port."""
-    server = await asyncio.start_server(respond, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 def get(port: int, path: str = "/", **more: object) -> HttpGet:
@@ -153,7 +145,7 @@ async def test_what_is_no_http_is_a_failure(said: bytes) -> None:
         writer.write(said)
         writer.close()
 
-    async with raw(respond) as port:
+    async with serving(respond) as port:
         outcome = await send(get(port))
     assert not outcome.success
     assert f"port {port} of 127.0.0.1" in outcome.message
@@ -172,7 +164,7 @@ async def test_a_port_that_accepts_is_success_and_one_that_refuses_is_not() -> N
     async def respond(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    async with raw(respond) as port:
+    async with serving(respond) as port:
         assert (await send(TcpSocket(Port(port)))).success
     for handler in (TcpSocket(Port(port)), get(port)):
         assert (await send(handler)).message == f"no answer from port {port} of 127.0.0.1: Connection refused"

@@ -20,6 +20,7 @@ from tests.recordings import FROM_BASE, HTTP, MQTT, TO_BASE, Exchange, Published
 from tests.recordings.shapes import shape
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.process import Port
+from tests.serving import serving
 
 STARTS = 1.0
 """Seconds that modules take to start where a starting one must be visible."""
@@ -147,10 +148,9 @@ async def _endpoint(port: int = 0) -> AsyncIterator[tuple[int, asyncio.Queue[lis
         assert length is not None
         requests.put_nowait([head, await reader.readexactly(int(length[1]))])
         writer.write(HTTP["heartbeat-1.4.2"].reply)
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", port) as server:
-        yield server.sockets[0].getsockname()[1], requests
+    async with serving(serve, port=port) as taken:
+        yield taken, requests
 
 
 @pytest.mark.parametrize("recorded", ["heartbeat-1.4.2", "heartbeat-1.3.3"])

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from koupleless.tunnel.v1 import tunnel_pb2 as pb
 
 from gateways.arklet import payloads
 from gateways.arklet.fields import first_object
 from mqttclient.settings import BrokerSettings
+from tests.serving import serving
 
 SECONDS = 10.0
 
@@ -59,7 +60,6 @@ class Controller:
         self.requests: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1000)
         self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nSUCCESS"
         self.port = 0
-        self.connections: list[asyncio.StreamWriter] = []
 
     async def next(self) -> bytes:
         """Return the next request."""
@@ -75,26 +75,16 @@ class Controller:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one request on one connection; a base that stops leaves in the middle of one."""
-        self.connections.append(writer)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            self.requests.put_nowait(head + await reader.readexactly(length))
-            writer.write(self.answer)
-            await writer.drain()
-        writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        self.requests.put_nowait(head + await reader.readexactly(length))
+        writer.write(self.answer)
+        await writer.drain()
 
 
 @asynccontextmanager
 async def controller() -> AsyncIterator[Controller]:
     """Listen for heartbeats on a free port."""
     receiver = Controller()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-    receiver.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(receiver.serve) as receiver.port:
         yield receiver
-    finally:
-        server.close()
-        for writer in receiver.connections:
-            writer.transport.abort()
-        await server.wait_closed()

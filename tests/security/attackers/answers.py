@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tests.integration.http_gateway.hostile import OK, Behave, says
+from tests.serving import serving
 
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 600_000 + b"0\r\n\r\n"
 """3.6 MB in chunks of one byte."""
@@ -39,35 +40,16 @@ class Hostile:
 @asynccontextmanager
 async def hostile(behave: Behave) -> AsyncIterator[Hostile]:
     """Serve without an end of its own."""
-    tasks: set[asyncio.Task[None]] = set()
     there = Hostile(0)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there.asked += 1
-        try:
-            command = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
-            await behave(command, writer)
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.transport.abort()
+        command = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+        await behave(command, writer)
+        await writer.drain()
 
-    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(answer(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    there.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(answer) as there.port:
         yield there
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.1)  # aborted connections are closed soon, not at once
 
 
 ATTACKS: dict[str, Behave] = {
