@@ -1,66 +1,21 @@
 """Kept connections to the API server: used again, given up when in doubt, and never read wrongly."""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from controlplane.app.ports import ClusterError, Rejected, Transient, Unknown
-from controlplane.cluster.api import LEASES, NODES, Upgrade
+from controlplane.cluster.api import LEASES, NODES
 from controlplane.kube import kept
 from controlplane.kube.client import KubeApiServer
 from controlplane.kube.resolver import StaleResolver
 from controlplane.kube.sockets import connect
 from kubeaccess.access import Access
 from kubeaccess.authorization import CannotConnect
-from tests.fakes.kubeaccess import fixed
+from tests.integration.kube_client.scripted import OK, always, served
 from tests.serving import serving
-
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
-LARGE = 32 << 20
-"""More bytes than the systems of both ends take for who reads nothing."""
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-
-@asynccontextmanager
-async def served(script: Script, **access: object) -> AsyncIterator[tuple[KubeApiServer, list[bytes]]]:
-    """Serve with a script for each connection, which are numbered from 1; give a client, and the heads it sent."""
-    heads: list[bytes] = []
-    numbers = iter(range(1, 100))
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number = next(numbers)
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            heads.append(head)
-            length = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-            await reader.readexactly(int(length[0].split(b":")[1]) if length else 0)
-            await script(reader, writer, number)
-            await writer.drain()
-            if writer.is_closing():
-                return
-
-    async with serving(serve) as port:
-        client = KubeApiServer(fixed(Access(f"http://127.0.0.1:{port}/prefix/", **access)))  # type: ignore[arg-type]
-        try:
-            yield client, heads
-        finally:
-            await client.close()
-
-
-def always(*sent: bytes, close: bool = False) -> Script:
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        for part in sent:
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(0.01)
-        if close:
-            writer.close()
-
-    return script
 
 
 async def write(client: KubeApiServer) -> None:
@@ -177,82 +132,6 @@ async def test_a_reply_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) 
             await client.get(NODES, "a")
 
 
-async def test_a_cancelled_request_leaves_no_reply_for_the_next() -> None:
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        if number == 1:
-            await asyncio.sleep(0.2)
-            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"kind":"x"}')
-        else:
-            writer.write(OK)
-
-    async with served(script) as (client, _):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await client.get(NODES, "a")
-        assert await client.get(NODES, "a") == {}
-
-
-async def test_the_connection_of_a_cancelled_request_is_used_again_once_its_reply_came() -> None:
-    numbers: list[int] = []
-
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        numbers.append(number)
-        if len(numbers) == 1:
-            await asyncio.sleep(0.1)
-            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"kind":"x"}')
-        else:
-            writer.write(OK)
-
-    async with served(script) as (client, _):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await client.get(NODES, "a")
-        await asyncio.sleep(0.15)
-        assert await client.get(NODES, "a") == {}
-    assert numbers == [1, 1]
-
-
-async def test_the_connection_of_a_cancelled_request_that_is_not_answered_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(kept, "UNWANTED", 0.1)
-    ended = asyncio.Event()
-
-    async def script(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _number: int) -> None:
-        assert await reader.read(1) == b""
-        ended.set()
-
-    async with served(script) as (client, _):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await client.get(NODES, "a")
-        async with asyncio.timeout(5.0):
-            await ended.wait()
-
-
-@pytest.mark.parametrize("next_after", [0.0, 0.2], ids=["while it is made", "when it is there"])
-async def test_a_connection_that_was_made_for_a_cancelled_request_is_the_next_ones(
-    monkeypatch: pytest.MonkeyPatch, next_after: float
-) -> None:
-    made: list[object] = []
-
-    async def slow(*address: Any) -> socket.socket:
-        made.append(address)
-        await asyncio.sleep(0.1)
-        return await connect(*address)
-
-    monkeypatch.setattr(kept, "connect", slow)
-    async with served(always(OK)) as (client, heads):
-        for _ in range(3):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.02):
-                    await client.get(NODES, "a")
-        await asyncio.sleep(next_after)
-        assert await client.get(NODES, "a") == {}
-        assert len(heads) == 1
-    assert len(made) == 1
-
-
 @pytest.mark.parametrize(
     ("moment", "takes", "expected"), [(10.0, 0.005, 1), (0.05, 0.4, 10)], ids=["is free in time", "is not"]
 )
@@ -310,35 +189,6 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     await writer.drain()
 
 
-async def test_what_was_given_up_ends_with_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = asyncio.Event()
-
-    async def slow(*address: Any) -> socket.socket:
-        await asyncio.sleep(0.2)
-        return await connect(*address)
-
-    async def script(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _number: int) -> None:
-        assert await reader.read(1) == b""
-        ended.set()
-
-    async with served(script) as (client, _):
-        await asyncio.sleep(0)
-        before = asyncio.all_tasks()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await client.get(NODES, "a")
-        monkeypatch.setattr(kept, "connect", slow)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await client.get(NODES, "a")
-        await client.close()
-        async with asyncio.timeout(1.0):
-            await ended.wait()
-            left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
-            await asyncio.gather(*left, return_exceptions=True)
-    assert asyncio.all_tasks() - before == set()
-
-
 @pytest.mark.parametrize("value", ["Bearer a\r\nX: y", "Bearer \x00"])
 async def test_a_credential_that_is_no_header_is_sent_to_nobody(value: str) -> None:
     async with served(always(OK), authorization=value) as (client, heads):
@@ -369,48 +219,3 @@ async def test_a_refused_request_has_its_status() -> None:
     async with served(always(refused)) as (client, _):
         with pytest.raises(Rejected, match="why"):
             await write(client)
-
-
-async def test_a_connection_that_is_in_use_when_the_client_closes_is_not_kept() -> None:
-    go, ended = asyncio.Event(), asyncio.Event()
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        await go.wait()
-        writer.write(OK)
-        assert await reader.read(1) == b""
-        ended.set()
-
-    async with served(script) as (client, heads):
-        under_way = asyncio.create_task(client.get(NODES, "a"))
-        while not heads:  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.01)
-        await client.close()
-        go.set()
-        assert await under_way == {}
-        async with asyncio.timeout(5.0):
-            await ended.wait()
-
-
-async def test_a_connection_that_is_given_up_gently_ends_with_the_client() -> None:
-    closed, received = asyncio.Event(), 0
-    ended = asyncio.Event()
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        nonlocal received
-        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-        await closed.wait()
-        with contextlib.suppress(ConnectionError):
-            while piece := await reader.read(1 << 20):
-                received += len(piece)
-        ended.set()
-        writer.transport.abort()
-
-    async with served(script) as (client, _):
-        upgrade = Upgrade("create", "exec", (), (("Connection", "upgrade"), ("Upgrade", "x")))
-        async with client.pod_stream("n", "p", upgrade, opens_within=5.0) as (_, stream):
-            stream.write_now(b"x" * LARGE)
-        await client.close()
-        closed.set()
-        async with asyncio.timeout(2.0):
-            await ended.wait()
-    assert received < LARGE
