@@ -200,8 +200,9 @@ class Leaving(Servicer):
         assert self.gone.wait(5)
         time.sleep(0.1)  # noqa: ASYNC251
         write = asyncio.create_task(context.write(pb.WatchVNodesResponse()))
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait([write])
+        while not write.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([write])
         if isinstance(write.exception(), aio.InternalError):
             self.broken += 1
         write.result()

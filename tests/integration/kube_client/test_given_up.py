@@ -45,31 +45,29 @@ def no_answer(ended: asyncio.Event) -> Script:
     return script
 
 
-async def test_a_cancelled_request_leaves_no_reply_for_the_next() -> None:
+def first_late(seconds: float, numbers: list[int]) -> Script:
+    """Answer the first request late and with another object; note the connection of each."""
+
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        if number == 1:
-            await asyncio.sleep(0.2)
+        numbers.append(number)
+        if len(numbers) == 1:
+            await asyncio.sleep(seconds)
             writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"kind":"x"}')
         else:
             writer.write(OK)
 
-    async with served(script) as (client, heads):
+    return script
+
+
+async def test_a_cancelled_request_leaves_no_reply_for_the_next() -> None:
+    async with served(first_late(0.2, [])) as (client, heads):
         await give_up(client, heads)
         assert await client.get(NODES, "a") == {}
 
 
 async def test_the_connection_of_a_cancelled_request_is_used_again_once_its_reply_came() -> None:
     numbers: list[int] = []
-
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        numbers.append(number)
-        if len(numbers) == 1:
-            await asyncio.sleep(0.1)
-            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"kind":"x"}')
-        else:
-            writer.write(OK)
-
-    async with served(script) as (client, heads):
+    async with served(first_late(0.1, numbers)) as (client, heads):
         await give_up(client, heads)
         await asyncio.sleep(0.15)
         assert await client.get(NODES, "a") == {}

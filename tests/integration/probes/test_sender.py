@@ -143,7 +143,6 @@ async def test_of_an_answer_without_end_only_so_much_is_read() -> None:
 async def test_what_is_no_http_is_a_failure(said: bytes) -> None:
     async def respond(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(said)
-        writer.close()
 
     async with serving(respond) as port:
         outcome = await send(get(port))
